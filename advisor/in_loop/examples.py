@@ -1,8 +1,6 @@
 """The gradients of single examples in the normalisation layers, where a step has one part alone.
 
-Their noise scale tells that of the whole gradient well in transformers.
-
-Source: Gray et al. 2024, arXiv:2411.00999.
+Source: Gray et al. 2024, arXiv:2411.00999: in transformers they tell the whole gradient's noise.
 """
 
 import copy
@@ -160,10 +158,7 @@ def _list_rows(
 
 
 def _differentiate(layer: nn.Module, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-    """Return the same of a layer that is affine in its weights, by giving each row its own.
-
-    Of such a layer the gradient depends on no weight's value.
-    """
+    """Return the same of a layer that is affine in its weights, by giving each row its own."""
     names = [name for name, _ in layer.named_parameters(recurse=False)]
     twin = copy.copy(layer)
     with torch.enable_grad():

@@ -29,12 +29,10 @@ def follow(
 ) -> Course:
     """Return what follows from the noise scale after so many samples; its rate is not scaled.
 
-    The batch is doubled where the lower end has been above twice the batch for as many samples as
-    `patience_steps` have, and where there is a `smallest` halved where the upper end has been below
-    half of it.
+    The batch is doubled where another has been wanted for as many samples as `patience_steps` have,
+    and halved only where there is a `smallest`.
 
-    Source: McCandlish et al. 2018, arXiv:1812.06162, for batches near the noise scale; the margins
-    are derived.
+    Source: McCandlish et al. 2018, arXiv:1812.06162; the margins are derived.
     """
     size, wanted = course.batch_size, want_change(course.batch_size, noise)
     following = size // 2 if wanted < 0 else size * 2

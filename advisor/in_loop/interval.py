@@ -18,11 +18,7 @@ _UNKNOWN = 100
 
 
 class Interval:
-    """Every how manieth step is measured: as the user wants, or by what measuring costs.
-
-    Raises:
-        ValueError: `every` is below 1.
-    """
+    """Every how manieth step is measured: as the user wants, or by what measuring costs."""
 
     def __init__(self, every: int | None = None) -> None:
         if every is not None and every < 1:
@@ -34,12 +30,9 @@ class Interval:
         self._steps_s: deque[float] = deque(maxlen=_RECENT)
 
     def note(self, *, cost_s: float, excess_s: float, step_s: float) -> None:
-        """Take in a measured step.
+        """Take in a measured step: how long the thread measured, and by how much it took longer.
 
-        Args:
-            cost_s: Seconds for which the thread was seen to measure, the least that it cost.
-            excess_s: By which the step took longer than others did; it scatters as steps do.
-            step_s: Of a step that was not measured; 0 where there was none before.
+        `step_s` is that of a step that was not measured; 0 where there was none before.
         """
         self._costs_s.append(cost_s)
         self._excesses_s.append(excess_s)

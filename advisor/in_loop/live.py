@@ -98,9 +98,6 @@ def conclude_live(
 def _choose_batch(size: int, noise_scale: float, candidates: Sequence[Candidate]) -> int:
     """Return the batch of least time to a loss, (1 + φ/B)·t(B); else the one nearest to φ.
 
-    Without t(B) it is the present one times a power of 2: there twice the least steps are taken
-    with twice the least samples.
-
     Source: McCandlish et al. 2018, arXiv:1812.06162.
     """
     if candidates:
@@ -118,10 +115,7 @@ def _scale_rate(now: Setting, base: Setting, batch_size: int, noise_scale: float
 
 
 def _pays(change: Change, size: int, noise: NoiseScale, candidates: Sequence[Candidate]) -> bool:
-    """Return whether the batch that is asked for trains faster, where steps were timed.
-
-    At the end of the noise scale that speaks least for it.
-    """
+    """Return whether the batch asked for trains faster, at the end that speaks least for it."""
     if change not in {"double", "later", "halve"} or not candidates:
         return True
     other = size // 2 if change == "halve" else 2 * size

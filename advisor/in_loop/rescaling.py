@@ -22,13 +22,9 @@ _KEY = "bsadvisor_rescaling"
 
 
 class Rescaling:
-    """Scales rate, second beta and weight decay of each step to the batch of the step.
+    """Scales rate, second beta and weight decay of each step to its `batch_size`.
 
-    The settings of the optimizer, or of the one that a library wraps, are meant for the base batch.
-
-    Attributes:
-        batch_size: Of the step.
-        rate_factor: By which the rate is multiplied.
+    The optimizer's own settings, or those of the one that a library wraps, are of the base batch.
     """
 
     def __init__(self, optimizer: Optimizer, base_batch_size: int, rule: RateRule) -> None:

@@ -34,11 +34,7 @@ class StepSight:
     """Sees the micro-batches of a step, and in the normalisation layers their examples.
 
     Both at first; then the micro-batches alone where a step has two or more, of accumulation or of
-    the ranks, else the examples. Without a `batch_size` the samples of a backward pass are those of
-    the model's first tensor.
-
-    Raises:
-        ValueError: The batch has no sample.
+    the ranks, else the examples.
     """
 
     def __init__(

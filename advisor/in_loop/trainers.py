@@ -14,13 +14,7 @@ from advisor.in_loop.schedule import BatchSizeSchedule
 class TrainerMonitor:
     """Stands for a NoiseScaleMonitor before, during and after a trainer's loop.
 
-    May be the monitor of a schedule.
-
-    Args:
-        settings: As of NoiseScaleMonitor.
-
-    Attributes:
-        monitor: None before training.
+    Its settings are those of NoiseScaleMonitor; it may be the monitor of a schedule.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -57,15 +51,11 @@ class TrainerMonitor:
 
 
 class TrainerSchedule:
-    """Has a trainer's accumulation follow a BatchSizeSchedule.
+    """Has a trainer's accumulation follow a BatchSizeSchedule, whose settings it takes.
 
-    Such a trainer counts steps from the start of each epoch and cuts one at its end: it takes one
-    where the micro-batches of the epoch are a multiple of the accumulation, so a batch begins where
-    they are a multiple of its own: for a doubling at most one step late.
-
-    Args:
-        table: As of BatchSizeSchedule.
-        settings: The same, but for what the trainer has.
+    Such a trainer takes a step where the micro-batches of the epoch are a multiple of the
+    accumulation, so a batch begins where they are one of its own: for a doubling one step late at
+    most.
 
     Attributes:
         first: Micro-batches of the first batch, on each rank: the trainer's own accumulation.
@@ -102,11 +92,7 @@ class TrainerSchedule:
         self.schedule.start_at(steps * self.schedule.table.first, position=position)
 
     def begin_step(self, position: int) -> int:
-        """Choose the batch of the step that comes; return its micro-batches.
-
-        Args:
-            position: Micro-batches of this epoch that this rank is done with.
-        """
+        """Choose the batch of the step that comes; return its micro-batches."""
         self.position, self._done = position, 0
         self.schedule.begin_step(position=position)
         self.schedule.set_settings()  # a closure runs the last micro-batch within the step

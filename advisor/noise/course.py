@@ -31,8 +31,7 @@ def average_over_progress(
 ) -> Estimate | None:
     """Return the average of φ over a run's progress; None where no lower end is known.
 
-    Each point counts by the steps it stands for, or else by the trapezoid rule; how φ runs between
-    points that stand for no steps is not part of the interval.
+    Each point counts by the steps it stands for, or else by the trapezoid rule.
     """
     known = [p for p in points if not adapted or p.preconditioned_noise_scale is not None]
     shares = [p.preconditioned_noise_share if adapted else p.noise_share for p in known]
@@ -90,11 +89,9 @@ def fit_trend(course: Course) -> NoiseTrend | None:
 
 
 def predict_noise_scale(noise: NoiseConclusion, steps: int) -> Estimate | None:
-    """Return φ averaged over a run of so many steps, if it went on as its late points did.
+    """Return φ averaged over a run of so many steps, by a power law through its late points.
 
-    By a power law through those, from the last of them, each end of the interval by both its ends;
-    None where they are too few or show no clear trend. A run no longer than the measured one has
-    that one's average.
+    Each end of the interval by both its ends; None where those are too few or show no clear trend.
     """
     late, average, batch_size = noise.course[-_LATE_POINTS:], noise.decisive, noise.batch_size
     trend = fit_trend(late)

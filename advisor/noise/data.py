@@ -250,8 +250,7 @@ def predict_relative_samples(global_batch_size: int, noise_scale: float) -> floa
 def get_working_noise_scale(noise: Estimate | None) -> float | None:
     """Return the noise scale to choose by: the point; where no upper end is known, a smaller one.
 
-    The point can then be far too large, while the lower end is mostly too small, and a batch costs
-    as much too small by a factor as too large by it: so their geometric mean.
+    The point can then be far too large, while the lower end is mostly too small.
     """
     if noise is None:
         return None

@@ -143,11 +143,7 @@ def select_entries(lines: Sequence[tuple[NoiseLine, NoiseLogEntry]]) -> tuple[No
 
 
 class NoiseLog:
-    """Reads what a log has gained; begins anew where it was replaced by a shorter one.
-
-    Attributes:
-        lines: So far, each with its figures.
-    """
+    """Reads what a log has gained in `lines`; begins anew where a shorter one replaced it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -155,13 +151,9 @@ class NoiseLog:
         self.lines: list[tuple[NoiseLine, NoiseLogEntry]] = []
 
     def read(self, *, is_written: bool = False) -> bool:
-        """Read on; return whether there was anything new.
+        """Read on; return whether there was anything new. UsageError where it cannot be read.
 
-        Where it is still being written, there may be no log yet, and a last line without its end
-        waits.
-
-        Raises:
-            UsageError: It cannot be read, or a line is in no form of a noise log.
+        While it is being written there may be none yet, and a last line without its end waits.
         """
         try:
             with self._path.open("rb") as file:

@@ -140,8 +140,7 @@ class MomentMeter:
     def measure(self, place: Place) -> NoiseBatches | None:
         """Return the moments at the present parameters; None where there is no room for them.
 
-        Those before decide how many samples are taken, as data that end their own measurement make
-        a median 5 to 12 % low (docs/method.md). So the first one has a pilot that is thrown away.
+        Those before decide how many samples are taken (docs/method.md), for the first one a pilot.
         """
         deadline = time.perf_counter() + place.share_s
         training, task = place.training, self._task

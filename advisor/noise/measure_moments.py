@@ -83,8 +83,7 @@ class GroupSums(Observer):
     def finish(self, at_step: int, *, per_sample_sum: bool, **labels: Any) -> NoiseBatches | None:
         """Return the moments of what was added; None where too little of it is finite.
 
-        The gradient of a loss that sums over its batch (`per_sample_sum`) is made a mean. `labels`
-        are other fields of the result.
+        The gradient of a loss that sums over its batch is made a mean; `labels` are other fields.
         """
         divisor = self._micro_batch_size if per_sample_sum else 1
         by_tokens = any(self._weights)

@@ -43,10 +43,9 @@ class Room(NamedTuple):
 
 
 def find_room(training: Trained, groups: int, memory: FreeMemory) -> Room:
-    """Return how many of the groups there is room for, and where.
+    """Return how many of the groups there is room for, and where: as sketches last.
 
-    On a GPU where they fit beside a step, else on the host, else as sketches. On the CPU fewer rows
-    are taken before sketches are, as long as they carry an interval.
+    On the CPU fewer rows are taken before that, as long as they carry an interval.
     """
     parameters = trained_parameters(training)
     item_bytes = choose_dtype(parameters).itemsize
@@ -95,10 +94,9 @@ class _Rows:
 
 
 class WholeRows(_Rows):
-    """The sums as they are.
+    """The sums as they are, on the host or the device.
 
-    On the host, and of a GPU's sums one alone on the device, which moves to its row when the next
-    group begins; or all there (`is_on_device`).
+    Of a GPU's sums on the host one alone is on the device, until the next group begins.
     """
 
     def __init__(self, training: Trained, groups: int, *, is_on_device: bool) -> None:
@@ -145,13 +143,10 @@ class WholeRows(_Rows):
 class SketchedRows(_Rows):
     """The rows folded into a fixed length, one sketch plain and one in the optimizer's metric.
 
-    Each stretch of a gradient gets random signs, is turned by a random offset and added: two
-    elements meet in one place with a probability of 1/length, and their product then has a random
-    sign. So a squared norm and a product are right on average, with a variance of at most
-    2·|x|⁴/length. Signs and offsets hang on the parameter's place alone: all groups have the same.
+    Each stretch of a gradient gets random signs, is turned by a random offset and added, the same
+    for all groups: squared norms and products are right on average (docs/method.md, section 4).
 
-    Source: Charikar, Chen and Farach-Colton 2002, Finding frequent items in data streams; the
-    variance as of Thorup and Zhang 2012, doi:10.1137/100800774.
+    Source: Charikar, Chen and Farach-Colton 2002, Finding frequent items in data streams.
     """
 
     def __init__(self, training: Trained, groups: int, *, length: int = SKETCH_LENGTH) -> None:

@@ -40,11 +40,7 @@ def conclude_noise(
     *,
     sample_unit: Literal["sample", "token"] = "sample",
 ) -> NoiseConclusion:
-    """Return the noise scale of the run, or the reason why there is none.
-
-    Iterates of one span are one point; points are averaged over the progress they stand for, in the
-    Euclidean metric and, where they have it, in the optimizer's. A `log` stands alone.
-    """
+    """Return the noise scale of the run, or the reason why there is none. A `log` stands alone."""
     usable = () if log else _select(batches)
     points = _estimate_points(facts, usable, log)
     moments = [each.plain for each in usable]
@@ -152,10 +148,7 @@ def _explain_few(facts: WorkloadFacts, size: int) -> str | None:
 
 
 def explain_absence(facts: WorkloadFacts, *, has_log: bool = False) -> str | None:
-    """Return why no noise scale can be estimated for this workload, or None where one can.
-
-    A log of a real run (`has_log`) needs no data here.
-    """
+    """Return why no noise scale can be estimated here, or None where one can, if of a log alone."""
     if facts.is_step_only and not has_log:
         return "make_step hides the gradients, so that only memory and speed are measured"
     if facts.script is not None and facts.script.why_untrained and not has_log:
@@ -187,10 +180,7 @@ NOISE = Topic("noise", NoiseConclusion, _conclude)
 
 
 def merge_shards(results: Mapping[int, Sequence[NoiseBatches]]) -> list[NoiseBatches]:
-    """Return the first rank's; where ranks share the parameters, with the sums over their parts.
-
-    Squared norms and products are sums over the elements of the gradient.
-    """
+    """Return the first rank's; where ranks share the parameters, with the sums over their parts."""
     everything = [each for _, batches in sorted(results.items()) for each in batches]
 
     def add(own: NoiseBatches, name: str) -> GradientMoments | None:

@@ -30,12 +30,8 @@ def estimate_noise_point(
     """Return the noise scale at one point of training, with its interval, over all its iterates.
 
     S = (Σ b_k|m_k|² − n|ḡ|²)/(K−1) and G2 = |ḡ|² − S/n are unbiased for any mix of micro-batch
-    sizes; two are needed. The share of noise in a step of `batch_size` samples is averaged, with a
-    jackknife that leaves out one group at a time. The m_k must be means over independent samples;
-    under BatchNorm φ holds at their one size.
-
-    With `dataset_size` N, φ is that of the training set itself, which is what many epochs follow:
-    G2 = |ḡ|² − S·(1/n − 1/N). The micro-batches must then be drawn without replacement.
+    sizes; the share of noise in a step of `batch_size` samples is averaged. The m_k must be means
+    over independent samples; with a `dataset_size`, samples drawn without replacement.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for two sizes.
     """
@@ -100,9 +96,8 @@ def _list_rows(batches: NoiseBatches, moments: GradientMoments) -> Floats:
     """Return S, G2 and 1/n of all micro-batches, then without each group in turn.
 
     If any group leaves fewer than two, the jackknife is impossible and only the first is given.
-
     Where the loss averages over tokens, a micro-batch weighs by its tokens, and a sample is as many
-    tokens as samples have on average: then φ in tokens is φ in samples times that number.
+    as samples have on average.
     """
     sizes = np.asarray(batches.weights or batches.micro_batch_sizes, dtype=np.float64)
     if len(sizes) < 2:
@@ -133,11 +128,8 @@ def estimate_log_points(
 ) -> tuple[NoisePoint, ...]:
     """Return the noise scale in each window of a log, by step; none with fewer than 8 steps.
 
-    The mean of the steps' ratios would be biased, so the ratio is that of sums over a window, with
-    an interval by a jackknife of blocks of steps, which must have drawn fresh samples. A φ
-    that changes within a window makes it wider.
-
-    Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for the pair of one step.
+    It is the ratio of sums over a window, with a jackknife of blocks of steps, which must have
+    drawn fresh samples: the mean of the steps' ratios would be biased.
     """
     ordered = sorted(entries, key=lambda entry: entry.at_step)
     batch_size = median([entry.samples for entry in entries]) if entries else 1.0

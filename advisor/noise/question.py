@@ -130,8 +130,7 @@ def follow(run: Run, name: str, task: Task[T], path: Trajectory, keep: Callable[
 def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> Trajectory:
     """Return the training at the user's own batch, or at one that fits where that cannot be made.
 
-    It is as long as the user trains, where that is known and the time allows. Iterates are drawn
-    within spans of it, or so many `points` evenly spread from the first step to the last.
+    Iterates are drawn within spans of it, or so many `points` evenly spread over it.
     """
     facts, limits, memory = run.facts, run.spec.limits, run.of(MEMORY)
     split = None

@@ -1,11 +1,9 @@
 """The share of noise in a step, by which the noise scale is averaged.
 
 Legend: a step of B0 samples has the mean square gradient |G|² + S/B0 with S = tr Σ, of which the
-share p = S/(S + B0·|G|²) = φ/(φ + B0) is noise. The run's noise scale is that of its mean share
-over steps, φ = B0·p̄/(1 − p̄): with the progress ds = dt/(1 + φ/B0) that is ∫φ ds/∫ds, the least
-samples over the least steps with which the run's progress can be bought.
+share p = S/(S + B0·|G|²) = φ/(φ + B0) is noise; φ = B0·p̄/(1 − p̄) is that of its mean over steps.
 
-Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D, for ∫φ ds/∫ds; the share: derived.
+Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D, for that mean; the share: derived.
 """
 
 import math
@@ -59,9 +57,8 @@ def estimate_share(
 def pool_shares(shares: Sequence[Share | None], steps: int | None = None) -> Share | None:
     """Return the mean share over `steps` of which these iterates are a part; None: of these alone.
 
-    Its variance is that of the samples, and of having drawn these iterates: half the mean square of
-    successive differences, which has both and slow changes hardly enter; never less than that of
-    the samples. Iterates without a share do not count.
+    Its variance is the samples', or where larger that of having drawn these iterates: half the mean
+    square of successive differences, which slow changes hardly enter.
 
     Source: von Neumann 1941, Ann. Math. Stat. 12:367, for the differences.
     """

@@ -17,9 +17,6 @@ from advisor.throughput.data import TELEMETRY
 from advisor.throughput.disturbances import name_disturbances
 from advisor.throughput.session_groups import measure_session_levels
 
-#: Sessions of the new side, those of a baseline beside them, for which the smallest change is told.
-SIDES = LOOKS
-
 
 def conclude_noise_floor(conclusions: Conclusions) -> NoiseFloor | None:
     """Return how far sessions of the same training differ; None where none was timed.
@@ -34,11 +31,11 @@ def conclude_noise_floor(conclusions: Conclusions) -> NoiseFloor | None:
     steps_s = [median(each.step_s) for each in sessions.values() if each is not None]
     if not timed:
         return None
-    speeds = [timed[0].micro_batch_size / step_s for step_s in steps_s]
-    spread = statistics.stdev(map(math.log, speeds)) if len(speeds) > 1 else None
-    effects = {}
-    if spread is not None:
-        effects = {n: find_smallest_change(spread, BASELINE_SESSIONS, n) for n in SIDES}
+    speeds, spread, effects = [timed[0].micro_batch_size / each for each in steps_s], None, {}
+    if len(speeds) > 1:
+        spread = statistics.stdev(map(math.log, speeds))
+        # The sessions of a new side, for which the change is told.
+        effects = {n: find_smallest_change(spread, BASELINE_SESSIONS, n) for n in LOOKS}
     return NoiseFloor(
         micro_batch_size=timed[0].micro_batch_size,
         sessions=len(timed),

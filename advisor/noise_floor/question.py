@@ -19,13 +19,9 @@ _ROUNDS = 3
 
 
 def run_noise_floor(run: Run) -> None:
-    """Time one session after another, and keep each, as long as the budget lasts.
+    """Time one session after another as long as the budget lasts; InconclusiveError under four.
 
-    A session that takes longer than what is left of it is dropped; where it is the first, the model
-    may hang, and that is told.
-
-    Raises:
-        InconclusiveError: The budget ended before four sessions were timed.
+    One that takes longer than what is left is dropped; where it is the first, the model may hang.
     """
     size = choose_size(run.record.get(MICRO_BATCH_SIZE), run.facts)
     run.set(MICRO_BATCH_SIZE, size)

@@ -20,41 +20,31 @@ def tell_noise_floor(conclusions: Conclusions) -> Told:
     found = conclusions.of(NOISE_FLOOR)
     if found is None:
         return Told()
-    rows = [
-        *list_configuration(conclusions.record.command),
-        Row(
-            "Timed",
-            f"{count_of(found.sessions, 'session')} at batch "
-            f"{format_count(found.micro_batch_size)}, the same training in each",
-        ),
-    ]
-    ratio = found.ratio
-    if ratio.point is not None and ratio.low is not None and ratio.high is not None:
-        holds = "holds" if ratio.low <= 1.0 <= ratio.high else "does not hold"
-        text = (
-            f"every second session over the others: {ratio.point:.3f} ({ratio.low:.3f} to "
-            f"{ratio.high:.3f}, 95 % interval), which {holds} 1, the truth"
-        )
-        rows.append(Row("A over A", text))
+    sessions, size = count_of(found.sessions, "session"), format_count(found.micro_batch_size)
+    rows = [Row("Timed", f"{sessions} at batch {size}, the same training in each")]
+    ratio, low, high = found.ratio.point, found.ratio.low, found.ratio.high
+    if ratio is not None and low is not None and high is not None:
+        text = f"every second session over the others: {ratio:.3f} ({low:.3f} to {high:.3f}, 95 %"
+        holds = "holds" if low <= 1.0 <= high else "does not hold"
+        rows.append(Row("A over A", f"{text} interval), which {holds} 1, the truth"))
     if found.spread_fraction is not None:
         spread = format_number(100 * found.spread_fraction)
         rows.append(Row("Spread", f"{spread} % between sessions (standard deviation)"))
-    if found.smallest_effects:
-        effects = ", ".join(
-            f"{format_number(100 * effect)} % with {count}"
-            for count, effect in sorted(found.smallest_effects.items())
-        )
+    effects = ", ".join(
+        f"{format_number(100 * effect)} % with {count}"
+        for count, effect in sorted(found.smallest_effects.items())
+    )
+    if effects:
         text = f"the smallest change that a check finds in four of five cases: {effects} sessions"
         rows.append(Row("Would show", text))
-    return Told(rows=(*rows, *(Row("Disturbed", each) for each in found.disturbances)))
+    disturbed = (Row("Disturbed", each) for each in found.disturbances)
+    return Told(rows=(*list_configuration(conclusions.record.command), *rows, *disturbed))
 
 
 def list_configuration(command: Command) -> list[Row]:
     """Return a row of what was asked for beside the defaults, none where nothing was."""
-    parts = []
+    parts = [f"seed {command.seed}"] if command.seed else []
     if command.precision != "fp32" or command.compile:
-        parts.append(Variant(precision=command.precision, compile=command.compile).name)
-    if command.seed:
-        parts.append(f"seed {command.seed}")
+        parts.insert(0, Variant(precision=command.precision, compile=command.compile).name)
     parts += [f"{name}={value}" for name, value in command.settings.items()]
     return [Row("Configuration", ", ".join(parts))] if parts else []
