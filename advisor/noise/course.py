@@ -78,7 +78,7 @@ def fit_trend(course: Course) -> NoiseTrend | None:
     slope = math.fsum(w * x * y) / spread
     misfit = math.fsum(w * (y - slope * x) ** 2)
     birge = math.sqrt(misfit / (len(known) - 2)) if len(known) > 2 else 1.0
-    half_width = quantile * max(1.0, birge) / math.sqrt(spread)
+    half_width = quantile * (max(1.0, birge) / math.sqrt(spread))
     factor = exponentiate(Estimate(slope, slope - half_width, slope + half_width, confidence))
     low, high = factor.low or 0.0, math.inf if factor.high is None else factor.high
     is_flat = low >= 1.0 / _FLAT_FACTOR and high <= _FLAT_FACTOR

@@ -84,11 +84,12 @@ def tokens():
         nn.LayerNorm,
         lambda width: nn.LayerNorm(width, bias=False),
         nn.RMSNorm,
+        lambda width: nn.LayerNorm((5, width)),
         LlamaRMSNorm,
         GemmaRMSNorm,
         T5LayerNorm,
     ],
-    ids=["layer", "without bias", "rms", "llama", "gemma", "t5"],
+    ids=["layer", "without bias", "rms", "two dimensions", "llama", "gemma", "t5"],
 )
 def test_a_layer_in_a_step_of_one_pass(kind, tokens):
     monitor = check(Net(shake(kind(WIDTH))), tokens)
@@ -135,12 +136,37 @@ def test_a_scaled_loss(tokens):
     assert scaled.mean_sqnorm == pytest.approx(entry.mean_sqnorm, rel=1e-5)
 
 
-def test_a_library_layer_that_takes_no_weights_of_its_own_kind_tells_nothing(tokens):
+def test_a_library_layer_with_a_kernel_of_its_own(tokens):
     class FusedRMSNorm(LlamaRMSNorm):
         def forward(self, hidden):
             return functional.rms_norm(hidden, (WIDTH,), self.weight, self.variance_epsilon)
 
-    net = Net(FusedRMSNorm(WIDTH))
+    check(Net(shake(FusedRMSNorm(WIDTH))), tokens)
+
+
+class TwoInputsRMSNorm(LlamaRMSNorm):
+    def forward(self, hidden, *, factor):
+        return super().forward(factor * hidden)
+
+
+class ChannelsLayerNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(5))
+
+    def forward(self, hidden):
+        return self.weight[:, None] * hidden
+
+
+@pytest.mark.parametrize(
+    ("layer", "wrap"),
+    [
+        (TwoInputsRMSNorm(WIDTH), lambda layer, hidden: layer(hidden, factor=2.0)),
+        (ChannelsLayerNorm(), call),
+    ],
+)
+def test_a_library_layer_of_another_kind_tells_nothing(tokens, layer, wrap):
+    net = Net(layer, wrap=wrap)
     monitor, _ = train(net, lambda k: net(tokens[k]).mean().backward(), passes=1)
     assert monitor.entries == ()
     assert "could be told apart" in str(monitor)
