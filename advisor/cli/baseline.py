@@ -97,7 +97,8 @@ def show(
     from advisor.errors import NoBaselineError
     from advisor.gate import store
     from advisor.gate.tell_baseline import describe_baseline
-    from advisor.report.console import write_part
+    from advisor.report.console import draw_part
+    from advisor.report.encoding import write_encodable
     from advisor.telling import Headline
 
     asked = store.Asked(path=path)
@@ -109,7 +110,8 @@ def show(
             next_step="Record one: bsadvisor baseline record MODEL",
         )
     for each in paths:
-        write_part(Console(), Headline(answer=str(each)), describe_baseline(store.read(each)))
+        part = draw_part(Headline(answer=str(each)), describe_baseline(store.read(each)))
+        write_encodable(Console(), part)
 
 
 def keep(record: "Record", occasions: "tuple[Occasion, ...]", asked: "Asked") -> Path:

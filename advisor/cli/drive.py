@@ -183,7 +183,8 @@ def drive(
 
     try:
         with open_progress(quiet=output.asked.quiet) as progress:
-            progress.follow(look)
+            if not output.asked.quiet:
+                progress.follow(look)
             execute(
                 kind,
                 spec,

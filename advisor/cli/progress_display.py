@@ -4,22 +4,20 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, Self
 
-from rich.console import Console, ConsoleRenderable, Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
 from advisor.engine.progress import Progress
+from advisor.telling import Status
 from advisor.units import format_duration
 
-if TYPE_CHECKING:
-    from advisor.telling import Status
 
-    #: What is known so far: how each stage ended, and the answer in a line, empty without one.
-    Known = tuple[tuple["Status", ...], str]
-
+#: What is known so far: how each stage ended, and the answer in a line, empty without one.
+Known = tuple[tuple[Status, ...], str]
 #: Seconds between two plain lines: enough to see life in a log without filling it.
 PLAIN_INTERVAL_S = 10.0
 #: Seconds between two looks at what is known, while one part of the run goes on.
@@ -43,23 +41,31 @@ def open_progress(*, quiet: bool, stream: IO[str] | None = None) -> "Iterator[Si
 
 
 class SilentProgress(Progress):
-    """Shows nothing, but looks at what is known as stages begin."""
+    """Shows nothing, but knows the stage, and looks at what is known as another part begins."""
 
-    _look: "Callable[[], Known] | None" = None
-    _stage = ""
-    _looked_s = 0.0
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began_s = self._looked_s = clock()
+        self._ends_s: float | None = None
+        self._stage = ""
+        self._look: Callable[[], Known] = lambda: ((), "")
+        self._known: Known = ((), "")
 
-    def follow(self, look: "Callable[[], Known]") -> None:
+    def follow(self, look: Callable[[], Known]) -> None:
         """Look at what is known with this."""
         self._look = look
 
-    def _look_if_due(self, stage: str, now_s: float) -> "Known | None":
-        """Return what is known, where another part of the run begins, or one goes on for long."""
-        is_another = stage.partition(":")[0] != self._stage.partition(":")[0]
-        if self._look is None or not (is_another or now_s > self._looked_s + LOOK_EVERY_S):
-            return None
-        self._looked_s = now_s
-        return self._look()
+    def stage(self, name: str, *, left_s: float | None) -> None:
+        """Take note of the stage; a part that goes on for long is looked at now and then."""
+        now_s = self._clock()
+        is_another = name.partition(":")[0] != self._stage.partition(":")[0]
+        if is_another or now_s > self._looked_s + LOOK_EVERY_S:
+            self._looked_s, self._known = now_s, self._look()
+        self._stage, self._ends_s = name, None if left_s is None else now_s + left_s
+
+    def _tell_left(self) -> str:
+        left_s = 0.0 if self._ends_s is None else self._ends_s - self._clock()
+        return f", at most {format_duration(left_s)} left" if left_s >= 1.0 else ""
 
 
 class PlainProgress(SilentProgress):
@@ -69,13 +75,10 @@ class PlainProgress(SilentProgress):
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
         self._console = console
-        self._clock = clock
-        self._began_s = clock()
         self._next_s = self._began_s
-        self._stage = self._told = ""
-        self._looked_s = self._began_s
-        self._ends_s: float | None = None
+        self._told = ""
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._repeater = threading.Thread(target=self._repeat, daemon=True)
@@ -90,13 +93,12 @@ class PlainProgress(SilentProgress):
 
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Say which stage runs, now or when a line is due."""
-        _, answer = self._look_if_due(name, self._clock()) or ((), "")
         with self._lock:
+            super().stage(name, left_s=left_s)
+            _, answer = self._known
             if answer not in {"", self._told}:
                 self._told = answer
                 self._say(answer)
-            self._stage = name
-            self._ends_s = None if left_s is None else self._clock() + left_s
         self.say_stage_if_due()
 
     def plan(self, text: str) -> None:
@@ -112,12 +114,8 @@ class PlainProgress(SilentProgress):
     def say_stage_if_due(self) -> None:
         """Say which stage runs if the last line was long enough ago."""
         with self._lock:
-            now_s = self._clock()
-            if not self._stage or now_s < self._next_s:
-                return
-            left_s = 0.0 if self._ends_s is None else self._ends_s - now_s
-            left = f", at most {format_duration(left_s)} left" if left_s >= 1.0 else ""
-            self._say(self._stage + left)
+            if self._stage and self._clock() >= self._next_s:
+                self._say(self._stage + self._tell_left())
 
     def _repeat(self) -> None:
         while not self._closed.wait(_LOOK_S):
@@ -134,10 +132,9 @@ class LiveDisplay(SilentProgress):
     """A block that is redrawn in place: the stages done, the answer so far, the one that runs."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._spinner = Spinner("dots")
-        self._known: Known = ((), "")
-        self._stage, self._note = "starting", ""
-        self._began_s, self._ends_s = time.monotonic(), 0.0
+        self._note = ""
         self._live = Live(
             get_renderable=self._draw,
             console=console,
@@ -156,10 +153,8 @@ class LiveDisplay(SilentProgress):
 
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Show the stage and the most time that the run may still take."""
-        now_s = time.monotonic()
-        self._known = self._look_if_due(name, now_s) or self._known
-        self._stage, self._note = name, ""
-        self._ends_s = 0.0 if left_s is None else now_s + left_s
+        super().stage(name, left_s=left_s)
+        self._note = ""
 
     def plan(self, text: str) -> None:
         """Print the plan above the block."""
@@ -173,13 +168,10 @@ class LiveDisplay(SilentProgress):
         from advisor.report.screen import draw_status
 
         statuses, answer = self._known
-        done = [draw_status(each) for each in statuses if each.state == "measured"]
-        parts: list[ConsoleRenderable] = [*done]
+        parts = [draw_status(each) for each in statuses if each.state == "measured"]
         parts += [Text(answer, style="bold", no_wrap=True, overflow="ellipsis")] if answer else []
-        now_s = time.monotonic()
-        line = [self._stage, format_duration(now_s - self._began_s)]
-        if self._ends_s - now_s >= 1.0:
-            line.append(f"at most {format_duration(self._ends_s - now_s)} left")
-        line += [self._note] if self._note else []
-        self._spinner.update(text=Text(", ".join(line), no_wrap=True, overflow="ellipsis"))
+        elapsed = format_duration(self._clock() - self._began_s)
+        note = f", {self._note}" if self._note else ""
+        line = f"{self._stage or 'starting'}, {elapsed}{self._tell_left()}{note}"
+        self._spinner.update(text=Text(line, no_wrap=True, overflow="ellipsis"))
         return Group(*parts, self._spinner)

@@ -66,7 +66,10 @@ def watch(
     from rich.console import Console
 
     from advisor.in_loop.live import Setting, conclude_live
+    from advisor.in_loop.tell_live import tell_headline, tell_live
     from advisor.noise.log import NoiseLog
+    from advisor.report.console import draw_part
+    from advisor.report.encoding import write_encodable
 
     rate = watched.learning_rate
     if rate is not None and not 0.0 < rate < math.inf:
@@ -82,18 +85,51 @@ def watch(
 
     def look() -> "LiveAdvice | None":
         """Return what follows where the log has gained lines; None also before there is a log."""
-        return (
-            conclude_live(grown.lines, base=base, candidates=candidates) if grown.read() else None
-        )
+        if not grown.read():
+            return None
+        return conclude_live(grown.lines, base=base, candidates=candidates)
 
     console = Console()
-    if watched.once:
-        _print_once(console, log, look())
-        return
-    # Again and again: on one screen, or in lines where there is none.
-    show = _draw if console.is_terminal and not console.options.ascii_only else _print_lines
-    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
-        show(console, log, look)
+    if not watched.once:
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            _follow(console, log, look)
+    elif (advice := look()) is not None:
+        write_encodable(console, draw_part(tell_headline(advice), tell_live(advice)))
+    else:
+        what = f"the noise log {log} has no line yet"
+        raise UsageError(
+            what if log.exists() else f"there is no noise log {log}",
+            next_step="Give another file, or wait for a line.",
+        )
+
+
+def _follow(console: "Console", log: Path, look: "Callable[[], LiveAdvice | None]") -> None:
+    """Tell what follows again and again: on one screen, or in lines where there is none."""
+    from rich.console import ConsoleRenderable
+    from rich.live import Live
+    from rich.text import Text
+
+    from advisor.in_loop.tell_live import tell_headline, tell_line, tell_live
+    from advisor.report.console import draw_part
+    from advisor.report.encoding import Harmless, write_encodable
+
+    is_live = console.is_terminal and not console.options.ascii_only
+    with Live(console=console, auto_refresh=False) if is_live else contextlib.nullcontext() as live:
+
+        def show(drawn: ConsoleRenderable) -> None:
+            if live is None:
+                write_encodable(console, drawn)
+            else:
+                live.update(Harmless(drawn), refresh=True)
+
+        show(Text(f"waiting for {log}", overflow="ignore", no_wrap=True))
+        while True:
+            advice = look()
+            if advice is not None and live is None:
+                show(Text(tell_line(advice), overflow="ignore", no_wrap=True))
+            elif advice is not None:
+                show(draw_part(tell_headline(advice), tell_live(advice)))
+            time.sleep(_LINE_S if advice is not None and live is None else _LOOK_S)
 
 
 def _read_candidates(run: str) -> "tuple[Candidate, ...]":
@@ -110,49 +146,3 @@ def _read_candidates(run: str) -> "tuple[Candidate, ...]":
     if advice is None or not advice.candidates:
         raise UsageError(f"{path} has no timed steps", next_step="Give a file of bsadvisor probe.")
     return advice.candidates
-
-
-def _print_once(console: "Console", log: Path, advice: "LiveAdvice | None") -> None:
-    from advisor.in_loop.tell_live import tell_headline, tell_live
-    from advisor.report.console import write_part
-
-    if not log.exists():
-        raise UsageError(f"there is no noise log {log}", next_step="Give another file.")
-    if advice is None:
-        raise UsageError(f"the noise log {log} has no line yet", next_step="Wait for one.")
-    write_part(console, tell_headline(advice), tell_live(advice))
-
-
-def _draw(console: "Console", log: Path, look: "Callable[[], LiveAdvice | None]") -> None:
-    from rich.live import Live
-    from rich.text import Text
-
-    from advisor.in_loop.tell_live import tell_headline, tell_live
-    from advisor.report.console import draw_part
-    from advisor.report.encoding import Harmless
-
-    with Live(Text(f"waiting for {log}"), console=console, auto_refresh=False) as live:
-        live.refresh()
-        while True:
-            advice = look()
-            if advice is not None:
-                part = draw_part(tell_headline(advice), tell_live(advice))
-                live.update(Harmless(part), refresh=True)
-            time.sleep(_LOOK_S)
-
-
-def _print_lines(console: "Console", log: Path, look: "Callable[[], LiveAdvice | None]") -> None:
-    from rich.text import Text
-
-    from advisor.in_loop.tell_live import tell_line
-    from advisor.report.encoding import write_encodable
-
-    def say(line: str) -> None:
-        write_encodable(console, Text(line, overflow="ignore", no_wrap=True))
-
-    say(f"waiting for {log}")
-    while True:
-        advice = look()
-        if advice is not None:
-            say(tell_line(advice))
-        time.sleep(_LINE_S if advice is not None else _LOOK_S)

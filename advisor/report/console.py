@@ -1,6 +1,8 @@
 """What the questions tell, arranged on a terminal: the answer first, then what it rests on."""
 
 from collections.abc import Iterable
+from dataclasses import fields
+from itertools import chain, groupby
 
 from rich.console import Console, ConsoleRenderable, Group
 from rich.table import Table as RichTable
@@ -30,23 +32,12 @@ def write_report(
     if not is_full and not headline_only and kind.screen is not None:
         write_screen(console, kind, conclusions)
         return
-    headline, told = kind.headline(conclusions), collect(kind, conclusions)
+    headline = kind.headline(conclusions)
+    if headline_only and not kind.answers_in_rows:
+        write_encodable(console, Text(headline.answer, style="bold"))
+        return
     sources = list_sources(kind, conclusions.record)
-    is_enough = headline_only and not kind.answers_in_rows
-    write_part(console, headline, told, sources, headline_only=is_enough)
-
-
-def write_part(
-    console: Console,
-    headline: Headline,
-    told: Told,
-    sources: Iterable[Row] = (),
-    *,
-    headline_only: bool = False,
-) -> None:
-    """Print what one question of a record tells, or its headline alone."""
-    part = Text(headline.answer, style="bold")
-    write_encodable(console, part if headline_only else draw_part(headline, told, sources))
+    write_encodable(console, draw_part(headline, collect(kind, conclusions), sources))
 
 
 def draw_part(headline: Headline, told: Told, sources: Iterable[Row] = ()) -> Group:
@@ -68,23 +59,16 @@ def write_facts(console: Console, rows: Iterable[Row]) -> None:
 
 def collect(kind: Kind, conclusions: Conclusions) -> Told:
     """Return what all questions of the kind tell, in the order of the report."""
-    told = kind.told or kind.questions
-    parts = [each.tell(conclusions) for each in told if each.tell is not None]
-    return Told(
-        rows=tuple(row for part in parts for row in part.rows),
-        tables=tuple(table for part in parts for table in part.tables),
-        details=tuple(table for part in parts for table in part.details),
-        passages=tuple(passage for part in parts for passage in part.passages),
-        charts=tuple(chart for part in parts for chart in part.charts),
-    )
+    questions = kind.told or kind.questions
+    parts = [each.tell(conclusions) for each in questions if each.tell is not None]
+    names = [field.name for field in fields(Told)]
+    return Told(**{name: tuple(chain(*(getattr(each, name) for each in parts))) for name in names})
 
 
 def _draw_rows(rows: Iterable[Row]) -> list[ConsoleRenderable]:
     """Return the rows, a blank line before them; a label that repeats is shown once."""
-    shown, previous = list[Row](), None
-    for row in rows:
-        shown.append(Row("" if row.label == previous else row.label, row.text))
-        previous = row.label
+    by_label = [[*each] for _, each in groupby(rows, key=lambda row: row.label)]
+    shown = [Row(row.label * (n == 0), row.text) for each in by_label for n, row in enumerate(each)]
     return [Text(), _draw_grid(shown, LABEL_WIDTH)] if shown else []
 
 
@@ -98,9 +82,8 @@ def _draw_grid(rows: Iterable[Row], label_width: int | None) -> RichTable:
 
 
 def _draw_passage(passage: Passage) -> list[ConsoleRenderable]:
-    parts: list[ConsoleRenderable] = [Text()]
-    parts += [Text(passage.title, style="bold")] if passage.title else []
+    title = [Text(passage.title, style="bold")] if passage.title else []
     if passage.code:
         code = passage.code.rstrip("\n")
-        return [*parts, Text(code, no_wrap=True, overflow="ignore")]
-    return [*parts, *map(draw_item, passage.items)]
+        return [Text(), *title, Text(code, no_wrap=True, overflow="ignore")]
+    return [Text(), *title, *map(draw_item, passage.items)]

@@ -1,16 +1,15 @@
 """The first screen: what decides, in at most 24 lines of 80 columns."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console, ConsoleRenderable, Group
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
 from advisor.report.encoding import write_encodable
-from advisor.report.tables import draw_table
+from advisor.report.tables import draw_item, draw_table
 from advisor.telling import Screen, State, Status, Table
 
 #: Lines of a usual terminal; one of them is the prompt's.
@@ -29,7 +28,7 @@ def write_screen(console: Console, kind: Kind, conclusions: Conclusions) -> None
     assert kind.screen is not None
     screen = kind.screen(conclusions)
     statuses = list_statuses(kind, conclusions)
-    while len(console.render_lines(draw_screen(screen, statuses), pad=False)) > MOST_LINES:
+    while len(console.render_lines(_draw_screen(screen, statuses), pad=False)) > MOST_LINES:
         shorter = _drop_row(screen.table)
         if shorter is None:
             most = _CAUTION_LINES * (console.width - 2) - 1
@@ -37,57 +36,35 @@ def write_screen(console: Console, kind: Kind, conclusions: Conclusions) -> None
             screen = replace(screen, cautions=tuple(cut))
             break
         screen = replace(screen, table=shorter)
-    write_encodable(console, draw_screen(screen, statuses))
+    write_encodable(console, _draw_screen(screen, statuses))
 
 
 def list_statuses(kind: Kind, conclusions: Conclusions) -> tuple[Status, ...]:
     """Return a line for each stage; one that failed says so in place of what it would have told."""
-    failed = {failure.stage: failure for failure in conclusions.record.failures}
+    failed = {failure.stage: failure.message for failure in conclusions.record.failures}
     found = []
     for question in kind.told or kind.questions:
         status = None if question.brief is None else question.brief(conclusions)
         if question.name in failed:
             label = question.name.capitalize() if status is None else status.label
-            message = f"cut short: {failed[question.name].message}"
-            status = Status(label, message, "inconclusive")
+            status = Status(label, f"cut short: {failed[question.name]}", "inconclusive")
         found += [] if status is None else [status]
     return tuple(found)
 
 
-def draw_screen(screen: Screen, statuses: Sequence[Status]) -> Group:
-    """Return the whole screen."""
-    return Group(*_list_parts(screen, statuses))
-
-
-def _list_parts(screen: Screen, statuses: Sequence[Status]) -> Iterator[ConsoleRenderable]:
-    yield Text(screen.answer, style="bold")
-    yield from (Text(f"  {line}", style="green", no_wrap=True) for line in screen.settings)
-    yield from map(Text, screen.lines)
-    yield from _draw_items("!", screen.cautions, style="yellow")
-    if screen.table is not None:
-        yield Text()
-        yield from draw_table(screen.table)
-    if statuses:
-        yield Text()
-        yield from map(draw_status, statuses)
-    yield from _draw_items("→", [screen.next_step] if screen.next_step else [])
-    yield _draw_hint({status.state for status in statuses})
-
-
-def _draw_hint(states: set[State]) -> Text:
-    """Return where the rest is, and what the marks mean where one says that something is amiss."""
+def _draw_screen(screen: Screen, statuses: Sequence[Status]) -> Group:
+    """Return the whole screen; last where the rest is, and what marks of what is amiss mean."""
+    parts: list[ConsoleRenderable] = [Text(screen.answer, style="bold")]
+    parts += (Text(f"  {line}", style="green", no_wrap=True) for line in screen.settings)
+    parts += map(Text, screen.lines)
+    parts += (draw_item(each, "!", "yellow") for each in screen.cautions)
+    parts += [Text(), *draw_table(screen.table)] if screen.table is not None else []
+    parts += [Text(), *map(draw_status, statuses)] if statuses else []
+    parts += [draw_item(screen.next_step, "→")] if screen.next_step else []
+    states = {status.state for status in statuses}
     marks = ", ".join(f"{mark} {state}" for state, mark in _MARKS.items() if state in states)
-    has_open = states & {"inconclusive", "skipped"}
-    return Text(f"Everything else: {FULL}" + f"   {marks}" * bool(has_open), style="dim")
-
-
-def _draw_items(mark: str, texts: Iterable[str], style: str = "") -> Iterator[ConsoleRenderable]:
-    for text in texts:
-        grid = RichTable.grid(padding=(0, 1, 0, 0))
-        grid.add_column(width=1)
-        grid.add_column(overflow="fold")
-        grid.add_row(Text(mark, style=style), Text(text))
-        yield grid
+    is_amiss = bool(states & {"inconclusive", "skipped"})
+    return Group(*parts, Text(f"Everything else: {FULL}" + f"   {marks}" * is_amiss, style="dim"))
 
 
 def draw_status(status: Status) -> Text:
@@ -99,10 +76,8 @@ def draw_status(status: Status) -> Text:
 
 def _drop_row(table: Table | None) -> Table | None:
     """Return the table without its last row that is not marked; None where it is short enough."""
-    if table is None or len(table.rows) <= _LEAST_ROWS:
-        return None
-    unmarked = [n for n, row in enumerate(table.rows) if not row[0]]
-    if not unmarked:
+    unmarked = [n for n, row in enumerate(table.rows) if not row[0]] if table else []
+    if table is None or not unmarked or len(table.rows) <= _LEAST_ROWS:
         return None
     at = unmarked[-1] if len(unmarked) % 2 else unmarked[0]  # from both ends in turn
     return replace(

@@ -44,10 +44,10 @@ def draw_table(told: telling.Table) -> list[ConsoleRenderable]:
     ]
 
 
-def draw_item(text: str) -> Table:
+def draw_item(text: str, mark: str = "-", style: str = "") -> Table:
     """Return an item of a list, its lines under each other."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=1)
     grid.add_column(overflow="fold")
-    grid.add_row("-", Text(text))
+    grid.add_row(Text(mark, style=style), Text(text))
     return grid

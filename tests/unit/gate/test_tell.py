@@ -11,7 +11,7 @@ from advisor.gate.data import IN_TURNS, KNOWN_SPREAD, OLD_NAME, POLICY, Policy
 from advisor.gate.question import CHECK
 from advisor.gate.tell import head_comparison
 from advisor.gate.tell_baseline import describe_baseline
-from advisor.report.console import write_part, write_report
+from advisor.report.console import draw_part, write_report
 from advisor.report.screen import MOST_LINES
 from advisor.telling import Headline
 from tests.unit.gate.checked import CALM, PEAKS, check, make_side
@@ -223,7 +223,7 @@ def test_the_full_report_has_both_sides_and_every_figure():
 def test_a_baseline_has_its_spread_and_its_setting():
     stream = io.StringIO()
     console = Console(file=stream, width=80, no_color=True)
-    write_part(console, Headline(answer="base.json"), describe_baseline(make_side()))
+    console.print(draw_part(Headline(answer="base.json"), describe_baseline(make_side())))
     told = " ".join(stream.getvalue().split())
     for text in (
         "320/s, spread 0.160 % between sessions",
