@@ -35,19 +35,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("probe", cls=CommandWithVariants)(probe.probe)
-app.command("predict")(predict.predict)
-app.command("lr-range")(lr_range.lr_range)
-app.command("verify")(verify.verify)
-app.command("report")(report.report)
-app.command("schema")(schema.schema)
-app.command("init")(init.init)
-app.command("check", cls=CommandWithVariants)(check.check)
-app.command("compare")(compare.compare)
+for command in (
+    probe.probe,
+    predict.predict,
+    lr_range.lr_range,
+    verify.verify,
+    report.report,
+    schema.schema,
+    init.init,
+    check.check,
+    compare.compare,
+):
+    app.command(cls=CommandWithVariants)(command)
 app.add_typer(baseline.app, name="baseline")
-app.command("noise-floor", cls=CommandWithVariants)(noise_floor.noise_floor)
-app.command("watch")(watch.watch)
-app.command("doctor")(doctor.doctor)
+for command in (noise_floor.noise_floor, watch.watch, doctor.doctor):
+    app.command(cls=CommandWithVariants)(command)
 
 
 def _write_version(wanted: bool) -> None:

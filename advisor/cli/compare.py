@@ -23,8 +23,6 @@ class _Compared:
     )
     micro_batch_size: int | None = option(
         "Of runs of probe: the batch to compare at.",
-        metavar="N",
-        min=1,
         show_default="the base batch, else the largest that all timed",
     )
     gate_env_changed: bool = flag("Give a verdict where driver, torch or processor changed.")

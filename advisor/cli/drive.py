@@ -19,7 +19,7 @@ from advisor.errors import AdvisorError, InconclusiveError, UsageError
 if TYPE_CHECKING:
     from advisor.engine.command import Asked, Held
     from advisor.engine.conclusions import Conclusions
-    from advisor.engine.leading import Leader
+    from advisor.engine.nodes import Nodes
     from advisor.engine.question import Kind
     from advisor.engine.record import Record
     from advisor.engine.spec import Spec
@@ -157,7 +157,7 @@ def drive(
     *,
     asked: "Asked" = (),
     held: "Held" = (),
-    leader: "Leader | None" = None,
+    nodes: "Nodes | None" = None,
 ) -> "Conclusions":
     """Run the command; whatever ends it early, print what was measured before.
 
@@ -168,6 +168,7 @@ def drive(
     """
     from advisor.cli.progress_display import open_progress
     from advisor.engine.command import execute
+    from advisor.engine.leading import Leader
     from advisor.report.screen import list_statuses
 
     latest: list[Conclusions] = []
@@ -182,7 +183,10 @@ def drive(
         return statuses, answer
 
     try:
-        with open_progress(quiet=output.asked.quiet) as progress:
+        with (
+            Leader(nodes) if nodes is not None else contextlib.nullcontext() as leader,
+            open_progress(quiet=output.asked.quiet) as progress,
+        ):
             if not output.asked.quiet:
                 progress.follow(look)
             execute(

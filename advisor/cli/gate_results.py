@@ -28,10 +28,9 @@ class GateFiles:
         "Write a comment for a pull request, where something changed, with a marker to find the "
         "last one by.",
         "--comment",
-        metavar="FILE",
     )
     junit_path: Path | None = option(
-        "Write a test suite of one case a metric (JUnit XML).", "--junit", metavar="FILE"
+        "Write a test suite of one case a metric (JUnit XML).", "--junit"
     )
     exports: list[str] | None = option(
         "Write the new side's figures for github-action-benchmark or bencher.",

@@ -1,12 +1,11 @@
 """`bsadvisor lr-range MODEL`: the learning-rate range test."""
 
-import os
 from dataclasses import dataclass
 from typing import Annotated
 
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
-from advisor.cli.nodes import Ranks, find_nodes, follow_leader, leading
+from advisor.cli.nodes import Ranks, find_nodes, follow_leader
 from advisor.cli.options import Allowed, Results, Training, make_spec, option
 from advisor.cli.quantities import parse_rate
 from advisor.cli.script import read_workload, refuse_for_script
@@ -17,13 +16,10 @@ class _Range:
     """What is tested, as `RangePlan` has it."""
 
     global_batch_size: int | None = option(
-        "Samples of each optimizer step.", metavar="N", min=1, show_default="the base batch, or 32"
+        "Samples of each optimizer step.", show_default="the base batch, or 32"
     )
     micro_batch_size: int | None = option(
-        "Make each step of micro-batches of this size.",
-        metavar="N",
-        min=1,
-        show_default="the whole batch",
+        "Make each step of micro-batches of this size.", show_default="the whole batch"
     )
     low_rate: float | None = option(
         "Lowest learning rate of the range.",
@@ -57,7 +53,7 @@ def lr_range(
     The rate rises with every step from far too low to far too high; the suggested rate is then
     trained at from fresh starts before it is printed.
     """
-    nodes = find_nodes(ranks, os.environ)
+    nodes = find_nodes(ranks)
     workload = read_workload(training, ranks, nodes)
     asked = {"precision": training.precision != "fp32", "set": bool(training.settings)}
     refuse_for_script(workload.script, **asked)
@@ -68,5 +64,4 @@ def lr_range(
     from advisor.rate.range_data import RANGE, RangePlan
 
     plan = ((RANGE, RangePlan(**vars(tested))),)
-    with leading(nodes) as leader:
-        drive(KIND, make_spec(workload, allowed), output, asked=plan, leader=leader)
+    drive(KIND, make_spec(workload, allowed), output, asked=plan, nodes=nodes)

@@ -1,10 +1,9 @@
 """`--nnodes` and torchrun's other names, or an allocation that is there: which node this is."""
 
-import contextlib
+import os
 import re
 import socket
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +13,6 @@ from advisor.cli.options import option
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
-    from advisor.engine.leading import Leader
     from advisor.engine.nodes import Nodes
     from advisor.training.data import WorkloadSpec
 
@@ -50,7 +48,6 @@ class Ranks:
     )
     node_rank: int | None = option(
         "Which of the nodes this is; 0 leads.",
-        metavar="N",
         min=0,
         show_default="0 where the endpoint is this machine's",
     )
@@ -69,7 +66,7 @@ class Ranks:
     master_port: int | None = option("Its port.", metavar="PORT")
 
 
-def find_nodes(asked: Ranks, variables: Mapping[str, str]) -> "Nodes | None":
+def find_nodes(asked: Ranks, variables: Mapping[str, str] = os.environ) -> "Nodes | None":
     """Return what the options say, else the variables; None where all ranks are of this command.
 
     Raises:
@@ -181,13 +178,6 @@ def _count_tasks_per_node(variables: Mapping[str, str]) -> str:
 def find_first(nodelist: str) -> str:
     """Return the first host of a list such as `gpu[007-010,12],cpu1`."""
     return re.sub(r"\[(\d+)[^\]]*\]", r"\1", nodelist).partition(",")[0]
-
-
-def leading(nodes: "Nodes | None") -> "AbstractContextManager[Leader | None]":
-    """Return a context in which the other nodes, if any, follow this one."""
-    from advisor.engine.leading import Leader
-
-    return contextlib.nullcontext() if nodes is None else Leader(nodes)
 
 
 def follow_leader(nodes: "Nodes | None", workload: "WorkloadSpec") -> None:

@@ -1,10 +1,9 @@
 """`bsadvisor noise-floor MODEL`: how far this machine differs from itself."""
 
-import os
 from typing import Annotated
 
 from advisor.cli.failures import reporting_failures
-from advisor.cli.nodes import Ranks, find_nodes, follow_leader, leading
+from advisor.cli.nodes import Ranks, find_nodes, follow_leader
 from advisor.cli.options import Against, Allowed, CompiledTraining, Results, make_spec
 from advisor.cli.script import read_workload
 
@@ -22,7 +21,7 @@ def noise_floor(
 
     `check` takes what is found here into account, for the same training on the same device.
     """
-    nodes = find_nodes(ranks, os.environ)
+    nodes = find_nodes(ranks)
     workload = read_workload(training, ranks, nodes)
     follow_leader(nodes, workload)
 
@@ -37,8 +36,7 @@ def noise_floor(
     store.refuse_unwritable(asked)
     output = Output(results, reads=(training.model,))
     pinned = ((MICRO_BATCH_SIZE, against.micro_batch_size),)
-    with leading(nodes) as leader:
-        found = drive(KIND, make_spec(workload, allowed), output, asked=pinned, leader=leader)
+    found = drive(KIND, make_spec(workload, allowed), output, asked=pinned, nodes=nodes)
     size = found.record.get(MICRO_BATCH_SIZE)
     assert size is not None
     path = store.choose_spread_path(asked, read_setting(workload, found.record, size))

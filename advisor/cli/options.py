@@ -25,16 +25,24 @@ PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 DEFAULT_BUDGET_S = 120.0
 
 
+#: What an option takes that may be left out, by the type of its field.
+_FORMS: dict[Any, dict[str, Any]] = {
+    int | None: {"metavar": "N", "min": 1},
+    Path | None: {"metavar": "FILE"},
+}
+
+
 def option(help: str, *names: str, default: Any = None, **more: Any) -> Any:  # noqa: A002 - typer's word
     """Return the field of an option, called as the field where no names are given.
 
-    `BSADVISOR_NAME` is its environment variable.
+    `BSADVISOR_NAME` is its environment variable; what it takes follows from the field's type.
     """
 
-    def declare(name: str) -> Any:
+    def declare(name: str, kind: Any) -> Any:
         flags = names or (f"--{name.replace('_', '-')}",)
         variable = "BSADVISOR_" + max(flags, key=len).lstrip("-").replace("-", "_").upper()
-        return typer.Option(*flags, envvar=variable, help=help, **more)
+        form = {} if "parser" in more else _FORMS.get(kind, {})
+        return typer.Option(*flags, envvar=variable, help=help, **(form | more))
 
     return field(default=default, metadata={"declare": declare})
 
@@ -47,7 +55,7 @@ def flag(help: str, *names: str) -> Any:  # noqa: A002 - as above
 def argument(default: Any, help: str, metavar: str, *, is_required: bool = False) -> Any:  # noqa: A002 - as above
     """Return the field of an argument."""
     made = typer.Argument(metavar=metavar, help=help)
-    return field(default=default, metadata={"declare": lambda _: made, "is_required": is_required})
+    return field(default=default, metadata={"declare": lambda *_: made, "is_required": is_required})
 
 
 def budget_option(default_s: float) -> Any:
@@ -82,7 +90,7 @@ def spread_groups(command: Callable[..., None]) -> Callable[..., None]:
                 each.name,
                 parameter.KEYWORD_ONLY,
                 default=parameter.empty if each.metadata.get("is_required") else each.default,
-                annotation=Annotated[each.type, each.metadata["declare"](each.name)],
+                annotation=Annotated[each.type, each.metadata["declare"](each.name, each.type)],
             )
             for each in taken
         ]
@@ -176,7 +184,7 @@ class Allowed:
         show_default="by device",
     )
     max_micro_batch_size: int | None = option(
-        "Largest micro-batch worth trying.", "--max-batch", min=1, show_default="no cap"
+        "Largest micro-batch worth trying.", "--max-batch", show_default="no cap"
     )
     batch_multiple: int = option("Try only multiples of this size.", default=1, min=1)
     budget_s: float | None = budget_option(DEFAULT_BUDGET_S)
@@ -196,17 +204,13 @@ class Results:
     """Where results go, and how much is printed."""
 
     json_path: Path | None = option(
-        "Write the JSON document to FILE, anew after each result; - is stdout.",
-        "--json",
-        metavar="FILE",
+        "Write the JSON document to FILE, anew after each result; - is stdout.", "--json"
     )
     html_path: Path | None = option(
-        "Also write the report as one self-contained HTML file; - is stdout.",
-        "--html",
-        metavar="FILE",
+        "Also write the report as one self-contained HTML file; - is stdout.", "--html"
     )
     markdown_path: Path | None = option(
-        "Write the first screen as Markdown; - is stdout.", "--markdown", metavar="FILE"
+        "Write the first screen as Markdown; - is stdout.", "--markdown"
     )
     full: bool = flag("Print the full report, not only its first screen.")
     quiet: bool = flag("No progress, and only the headline of the report.", "--quiet", "-q")
@@ -223,10 +227,7 @@ class Against:
     """Which baseline, and at which batch."""
 
     micro_batch_size: int | None = option(
-        "Samples of each step that is timed.",
-        metavar="N",
-        min=1,
-        show_default="the base batch, or 32",
+        "Samples of each step that is timed.", show_default="the base batch, or 32"
     )
     baseline: Path | None = option(
         "File or folder of the baseline.",

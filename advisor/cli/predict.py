@@ -8,9 +8,9 @@ import typer
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
 from advisor.cli.options import Allowed, Model, Results, Training, flag, make_spec, option
-from advisor.cli.quantities import parse_memory_limit, read_number
+from advisor.cli.quantities import parse_memory_limit, parse_settings, read_number
 from advisor.cli.scenario import OnPaper, build_scenario
-from advisor.cli.script import make_workload, refuse_script
+from advisor.cli.script import refuse_script
 from advisor.cli.variants import parse_variant
 from advisor.errors import UsageError
 
@@ -42,7 +42,7 @@ class _Cards:
         metavar="[NAME=]AMOUNT",
     )
     micro_batch_size: int | None = option(
-        "Micro-batch whose memory to predict.", min=1, show_default="the largest that fits"
+        "Micro-batch whose memory to predict.", show_default="the largest that fits"
     )
     expandable_segments: bool = flag("Predict for torch's allocator with expandable segments.")
 
@@ -75,14 +75,20 @@ def predict(
         )
     output = Output(results, reads=(model,))
     refuse_script(model, "predict")
-    traced = replace(training, model=model, device="cpu")
-    workload = make_workload(traced, parse_variant(training.precision))
 
     from advisor.cards.data import PRICES, TRAINING
     from advisor.cards.question import KIND as PREDICTION
     from advisor.predict.data import CARDS, CardsAsked
     from advisor.predict.prediction import list_cards
+    from advisor.training.data import WorkloadSpec
 
+    workload = WorkloadSpec(
+        target=model,
+        settings=parse_settings(training.settings or []),
+        device="cpu",
+        precision=parse_variant(training.precision).precision,
+        seed=training.seed,
+    )
     asked = CardsAsked(
         gpus=tuple(cards.gpu or ()),
         gpu_memory_bytes=tuple(cards.gpu_memory or ()),

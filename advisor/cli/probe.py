@@ -1,16 +1,15 @@
 """`bsadvisor probe MODEL`: measure, then answer."""
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
-from advisor.cli.nodes import Ranks, find_nodes, follow_leader, leading
+from advisor.cli.nodes import Ranks, find_nodes, follow_leader
 from advisor.cli.options import Allowed, CompiledTraining, Results, flag, make_spec, option
 from advisor.cli.quantities import parse_duration
 from advisor.cli.scenario import OnPaper, build_scenario
-from advisor.cli.script import make_workload, refuse_for_script, spread
+from advisor.cli.script import read_workload, refuse_for_script
 from advisor.cli.variants import parse_variants
 
 
@@ -32,7 +31,6 @@ class _Training(CompiledTraining):
     )
     base_batch_size: int | None = option(
         "Global batch size for which your learning rate was tuned.",
-        min=1,
         show_default="the file's BASE_BATCH_SIZE",
     )
 
@@ -50,8 +48,6 @@ class _Allowed(Allowed):
     )
     global_batch_size: int | None = option(
         "Keep to this batch: advise its micro-batch, accumulation and learning rate.",
-        metavar="N",
-        min=1,
         show_default="what trains fastest",
     )
     noise_steps: int | None = option(
@@ -80,10 +76,7 @@ class _Allowed(Allowed):
         "The advised size must leave room for a copy of the training state, as a checkpoint takes."
     )
     train_steps: int | None = option(
-        "How long you train, in optimizer steps at the base batch.",
-        metavar="N",
-        min=1,
-        show_default="not known",
+        "How long you train, in optimizer steps at the base batch.", show_default="not known"
     )
     no_loader: bool = flag(
         "Your data is in memory already: batches are cut from its tensors, and no DataLoader is "
@@ -113,19 +106,18 @@ def probe(
     or in your own training script, as it is: probe train.py -- --batch-size {batch_size}
     """
     variants = parse_variants(training.precision, training.compile_model)
-    nodes = find_nodes(ranks, os.environ)
-    script = spread(training, variants[0], ranks, nodes)
+    nodes = find_nodes(ranks)
+    workload = read_workload(
+        training, ranks, nodes, variant=variants[0], base_batch_size=training.base_batch_size
+    )
     refuse_for_script(
-        script,
+        workload.script,
         precision=training.precision != "fp32",
         compile=training.compile_model != "off",
         set=bool(training.settings),
         checkpoint=bool(allowed.checkpoints),
         sharpness=allowed.sharpness,
         no_loader=allowed.no_loader,
-    )
-    workload = make_workload(
-        training, variants[0], script, base_batch_size=training.base_batch_size
     )
     follow_leader(nodes, workload)
     scenario = build_scenario(on_paper)
@@ -138,5 +130,4 @@ def probe(
     from advisor.variants.stage import list_variants
 
     asked = ((SCENARIO, scenario), (VARIANTS, list_variants(variants)))
-    with leading(nodes) as leader:
-        drive(RUN, make_spec(workload, allowed), output, asked=asked, leader=leader)
+    drive(RUN, make_spec(workload, allowed), output, asked=asked, nodes=nodes)

@@ -15,7 +15,6 @@ from advisor.engine.progress import Progress
 from advisor.telling import Status
 from advisor.units import format_duration
 
-
 #: What is known so far: how each stage ended, and the answer in a line, empty without one.
 Known = tuple[tuple[Status, ...], str]
 #: Seconds between two plain lines: enough to see life in a log without filling it.

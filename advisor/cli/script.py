@@ -29,32 +29,29 @@ RANKED_MODULE = "advisor.training.ranked"
 
 
 def read_workload(
-    training: Training, ranks: "Ranks | None" = None, nodes: "Nodes | None" = None
+    training: Training,
+    ranks: "Ranks | None" = None,
+    nodes: "Nodes | None" = None,
+    *,
+    variant: "Variant | None" = None,
+    base_batch_size: int | None = None,
 ) -> "WorkloadSpec":
-    """Return what to train, in the one way that the options name.
+    """Return what to train, in this way, or in the one that the options name.
 
     Raises:
         typer.BadParameter: An option names several ways, or none that there is.
         UsageError: It is a script, and nothing tells it the batch.
     """
-    variant = parse_variant(training.precision, training.compile_model)
-    script = make_script(training) if ranks is None else spread(training, variant, ranks, nodes)
-    return make_workload(training, variant, script)
-
-
-def make_workload(
-    training: Training,
-    variant: "Variant",
-    script: "Script | None" = None,
-    *,
-    base_batch_size: int | None = None,
-) -> "WorkloadSpec":
-    """Return what to train; BadParameter where a setting is not of the form name=value."""
     from advisor.training.data import WorkloadSpec
 
-    is_spread = script is not None and script.model_file
+    variant = variant or parse_variant(training.precision, training.compile_model)
+    count = 1 if ranks is None else ranks.nproc_per_node
+    script, target = make_script(training, count, nodes), training.model
+    if script is None and ranks is not None and (count > 1 or nodes is not None):
+        script = spread_model_file(training, variant, ranks.strategy, count, nodes)
+        target = RANKED_MODULE
     return WorkloadSpec(
-        target=RANKED_MODULE if is_spread else training.model,
+        target=target,
         script=script,
         settings=parse_settings(training.settings or []),
         device=training.device,
@@ -89,17 +86,6 @@ def make_script(
         )
     is_global = training.batch_size_is == "global"
     return _start(arguments, ranks, nodes, is_module=training.is_module, batch_is_global=is_global)
-
-
-def spread(
-    training: Training, variant: "Variant", ranks: "Ranks", nodes: "Nodes | None"
-) -> "Script | None":
-    """Return how a script or a model file is started on ranks; None where one process trains it."""
-    count = ranks.nproc_per_node
-    script = make_script(training, count, nodes)
-    if script is None and (count > 1 or nodes is not None):
-        return spread_model_file(training, variant, ranks.strategy, count, nodes)
-    return script
 
 
 def spread_model_file(

@@ -26,7 +26,7 @@ class _Branches:
         show_default="3, more where needed",
     )
     branch_samples: int | None = option(
-        "Samples on which each branch trains.", min=1, show_default="by budget"
+        "Samples on which each branch trains.", show_default="by budget"
     )
     batches: str | None = option(
         "Global batches to train, besides the recommended one.",

@@ -37,7 +37,7 @@ class _Watched:
         show_default="noise alone",
     )
     base_batch_size: int | None = option(
-        "Batch that the learning rate was tuned for.", min=1, show_default="the log's"
+        "Batch that the learning rate was tuned for.", show_default="the log's"
     )
     learning_rate: float | None = option(
         "Rate at that batch.", metavar="RATE", show_default="the log's"
