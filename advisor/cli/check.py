@@ -61,7 +61,7 @@ def check(
     from advisor.gate.question import CHECK
 
     policies = read_policies(Path.cwd())
-    output = Output(results, reads=(training.model,), also=files.write, others=files.paths)
+    output = Output(results, reads=(training.model,), also=files)
     asked = store.Asked(path=checked.baseline, records_missing=checked.record_if_missing)
     if checked.record_if_missing or checked.ratchet:
         store.refuse_unwritable(asked)

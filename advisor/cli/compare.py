@@ -66,7 +66,7 @@ def compare(
     from advisor.training.data import WorkloadSpec
 
     paths = (*old_files, *new_files)
-    output = Output(results, reads=paths, also=gate_files.write, others=gate_files.paths)
+    output = Output(results, reads=paths, also=gate_files)
     records = [read_record(path, KINDS)[1] for path in paths]
     size = compared.micro_batch_size or choose_common_size(records)
     occasions = [read_occasions(record, size) for record in records]

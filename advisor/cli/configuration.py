@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from advisor.errors import UsageError
 
+if TYPE_CHECKING:
+    from advisor.gate.data import Metric, Policy
+
 #: Parameters that belong to one call, so a project file cannot fix them.
 PER_CALL = frozenset(
     {
@@ -53,10 +56,8 @@ def find_table(start: Path) -> tuple[Path | None, dict[str, Any]]:
     """Return the nearest pyproject.toml and its `[tool.bsadvisor]`; UsageError if invalid."""
     candidates = (folder / "pyproject.toml" for folder in (start, *start.parents))
     path = next((each for each in candidates if os.path.isfile(each)), None)  # noqa: PTH113 - where it may not look, too
-    return path, _table(path) if path is not None else {}
-
-
-def _table(path: Path) -> dict[str, Any]:
+    if path is None:
+        return None, {}
     import tomllib  # 5 ms that a folder without a project file need not pay
 
     try:
@@ -69,7 +70,7 @@ def _table(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path}: tool.bsadvisor is not a table", next_step="Write [tool.bsadvisor]."
         )
-    return table
+    return path, table
 
 
 def _as_typed(path: Path, key: str, value: object) -> object:
@@ -80,18 +81,12 @@ def _as_typed(path: Path, key: str, value: object) -> object:
         return [str(value)] if key in REPEATED else str(value)
     if key == "set" and isinstance(value, dict):
         return [f"{name}={setting}" for name, setting in value.items()]
-    if key in LISTED and isinstance(value, list):
-        return ",".join(str(one) for one in value)
-    if key in REPEATED and isinstance(value, list):
-        return [str(one) for one in value]
+    if isinstance(value, list) and key in LISTED | REPEATED:
+        return ",".join(map(str, value)) if key in LISTED else [*map(str, value)]
     raise UsageError(
         f"{path}: [tool.bsadvisor] {key} is a {type(value).__name__}, which no option takes",
         next_step="Write text, a number, true or false.",
     )
-
-
-if TYPE_CHECKING:
-    from advisor.gate.data import Metric, Policy
 
 
 def read_policies(start: Path) -> "dict[Metric, Policy]":
@@ -103,6 +98,7 @@ def read_policies(start: Path) -> "dict[Metric, Policy]":
         UsageError: One is of no metric, or no policy.
     """
     import msgspec
+    from msgspec.structs import replace
 
     from advisor.gate.data import POLICIES
 
@@ -113,31 +109,20 @@ def read_policies(start: Path) -> "dict[Metric, Policy]":
     found: dict[Metric, Policy] = {}
     for name, value in given.items():
         metric = name.replace("-", "_")
-        if metric not in POLICIES:
+        if metric not in POLICIES or metric in found:
+            what = f"{metric} twice" if metric in found else f"no metric {name}"
             raise UsageError(
-                f"{path}: [tool.bsadvisor.check] has no metric {name}",
-                next_step=f"Metrics: {', '.join(POLICIES)}.",
+                f"{path}: [tool.bsadvisor.check] has {what}",
+                next_step=f"Metrics, each once: {', '.join(POLICIES)}.",
             )
-        if metric in found:
-            raise UsageError(
-                f"{path}: [tool.bsadvisor.check] has {metric} twice", next_step="Leave one out."
-            )
+        usual = POLICIES[metric]
+        fields = value if isinstance(value, dict) else {"level": value}
         try:
-            found[metric] = _make_policy(value, POLICIES[metric])
+            changed = msgspec.to_builtins(replace(usual, **fields))
+            found[metric] = msgspec.convert(changed, type(usual))
         except (msgspec.ValidationError, TypeError) as error:
             raise UsageError(
                 f"{path}: [tool.bsadvisor.check] {name}: {error}",
                 next_step='Write a level, as "warn", or { level = "error", threshold = 0.05 }.',
             ) from error
     return found
-
-
-def _make_policy(value: Any, usual: "Policy") -> "Policy":
-    """Return the usual policy with what a project says in its place, where that is one."""
-    import msgspec
-
-    fields = value if isinstance(value, dict) else {"level": value}
-    unknown = [name for name in fields if name not in usual.__struct_fields__]
-    if unknown:
-        raise TypeError(f"there is no {unknown[0]}")
-    return msgspec.convert({**msgspec.to_builtins(usual), **fields}, type(usual))

@@ -1,13 +1,11 @@
 """One driver for every command: run, save after each result, print once, exit by what was found."""
 
 import contextlib
-import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import typer
@@ -17,11 +15,11 @@ from advisor.cli.start import BEGAN_S
 from advisor.errors import AdvisorError, InconclusiveError, UsageError
 
 if TYPE_CHECKING:
+    from advisor.cli.gate_results import GateFiles
     from advisor.engine.command import Asked, Held
     from advisor.engine.conclusions import Conclusions
     from advisor.engine.nodes import Nodes
     from advisor.engine.question import Kind
-    from advisor.engine.record import Record
     from advisor.engine.spec import Spec
     from advisor.telling import Status
 
@@ -41,8 +39,7 @@ class Output:
             place of the report.
         keeps: Keep what is saved among the last runs as well.
         reads: Files that the command reads, the model file as it was named: no result goes there.
-        also: Called with what is written in the end.
-        others: Where that writes, by options; the same rules hold for it.
+        also: What a verdict is written to in the end besides.
 
     Raises:
         UsageError: A file cannot be written.
@@ -54,36 +51,39 @@ class Output:
         *,
         keeps: bool = True,
         reads: Iterable[str | Path | None] = (),
-        also: "Callable[[Conclusions], None] | None" = None,
-        others: "Mapping[str, Path | None]" = MappingProxyType({}),
+        also: "GateFiles | None" = None,
     ) -> None:
         from advisor.engine.files import is_stream
 
         self.asked, self._keeps, self._also = asked, keeps, also
-        self._next_kept_s = 0.0
-        paths: dict[str, Path | None] = {
+        self._next_kept_s, self._has_saved = 0.0, False
+        paths = {
             "--json": asked.json_path,
             "--html": asked.html_path,
             "--markdown": asked.markdown_path,
-            **others,
+            **(also.paths if also else {}),
         }
-        self._has_stdout = any(map(is_stdout, paths.values()))
-        for (one, path), (other, second) in itertools.combinations(paths.items(), 2):
-            if _are_same(path, second) or (is_stdout(path) and is_stdout(second)):
+        named = [name for each in reads if each for name in (each, str(each).rpartition(":")[0])]
+        read = {os.path.realpath(name) for name in named if name}
+        taken: dict[str, str] = {}
+        for option, path in paths.items():
+            if path is None:
+                continue
+            refuse_unwritable(path)
+            place = "-" if is_stdout(path) else os.path.realpath(path)
+            if place in taken:
                 raise UsageError(
-                    f"{one} and {other} both go to {path}",
+                    f"{taken[place]} and {option} both go to {path}",
                     next_step="Name another file for one of them.",
                 )
-        read = [name for each in reads if each for name in (each, str(each).rpartition(":")[0])]
-        for path in paths.values():
-            refuse_unwritable(path)
-            if any(_are_same(path, each) for each in read):
+            if place in read:
                 raise UsageError(
                     f"{path} is read by this command", next_step="Name another file for the result."
                 )
+            taken[place] = option
+        self._has_stdout = "-" in taken
         json_path = asked.json_path
         self._waits = json_path is not None and (is_stdout(json_path) or is_stream(json_path))
-        self._has_saved = False
 
     def save(self, kind: "Kind", conclusions: "Conclusions", *, is_last: bool = False) -> None:
         """Replace the JSON file, where there is one.
@@ -93,18 +93,19 @@ class Output:
         from advisor.engine import kept
         from advisor.engine.document import encode_document
 
-        record, is_due = conclusions.record, is_last or time.monotonic() > self._next_kept_s
-        is_worth = is_last or kind.is_worth_telling(record, KeyboardInterrupt())
-        keeps = self._keeps and is_due and is_worth
-        json_path = self.asked.json_path
+        record, json_path = conclusions.record, self.asked.json_path
+        is_due = time.monotonic() > self._next_kept_s
+        is_worth = is_due and kind.is_worth_telling(record, KeyboardInterrupt())
+        keeps = self._keeps and (is_last or is_worth)
         saves = json_path is not None and (is_last or not self._waits)
         if not (keeps or saves):
             return
         document = encode_document(kind, conclusions)
         if keeps:
             self._next_kept_s = time.monotonic() + _KEEP_EVERY_S
-            path = kept.choose_path(record.created_at, kind.name, _name_target(record))
-            kept.keep(path, document)
+            words = [word for word in record.command.argv[2:] if not word.startswith("-")]
+            target = record.workload.file if record.workload else next(iter(words), "")
+            kept.keep(kept.choose_path(record.created_at, kind.name, target), document)
         if json_path is None or not saves:
             return
         try:
@@ -138,11 +139,10 @@ class Output:
         if self.asked.markdown_path is not None:
             from advisor.report.markdown import render_markdown
 
-            text = render_markdown(kind, conclusions)
-            write_result(self.asked.markdown_path, text.encode())
+            write_result(self.asked.markdown_path, render_markdown(kind, conclusions).encode())
         self.save(kind, conclusions, is_last=True)
         if self._also is not None:
-            self._also(conclusions)
+            self._also.write(conclusions)
 
     def remark(self, text: str) -> None:
         """Tell what is no result."""
@@ -211,12 +211,6 @@ def drive(
     return latest[0]
 
 
-def _name_target(record: "Record") -> str:
-    """Return what was measured, as it was typed."""
-    words = [word for word in record.command.argv[1:] if not word.startswith("-")]
-    return record.workload.file if record.workload else next(iter(words[1:]), "")
-
-
 def refuse_no_answer(kind: "Kind", conclusions: "Conclusions") -> None:
     """Raise InconclusiveError, or what the headline says, where the record holds no answer.
 
@@ -234,13 +228,6 @@ def is_stdout(path: Path | None) -> bool:
     from advisor.engine.files import is_same_file
 
     return path is not None and (str(path) == "-" or is_same_file(path, _STDOUT))
-
-
-def _are_same(one: str | Path | None, other: str | Path | None) -> bool:
-    """Return whether two names are those of one file, though it may not be there yet."""
-    if not one or not other:
-        return False
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def write_stdout(document: bytes) -> None:

@@ -54,36 +54,36 @@ class GateFiles:
     def write(self, conclusions: "Conclusions") -> None:
         """Write what was asked for, and what GitHub shows."""
         from advisor.gate.plan import COMPARISON
-        from advisor.gate.question import CHECK
         from advisor.report import ci
-        from advisor.report.markdown import render_markdown
 
         if conclusions.of(COMPARISON) is None:
             return
-        _write(self.junit_path, ci.render_junit(conclusions))
+        written: dict[Path | None, str] = {self.junit_path: ci.render_junit(conclusions)}
         if ci.is_worth_a_comment(conclusions):
-            _write(self.comment_path, ci.render_comment(conclusions))
-        for name, path in self._exported.items():
-            _write(path, ci.render_export(name, conclusions))
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            for line in ci.list_annotations(conclusions):
-                typer.echo(line, err=True)
-        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            _append(Path(summary), render_markdown(CHECK, conclusions))
+            written[self.comment_path] = ci.render_comment(conclusions)
+        for name, file in self._exported.items():
+            written[file] = ci.render_export(name, conclusions)
+        for path, text in written.items():
+            if path is not None:
+                write_result(path, text.encode())
+        _show_on_github(conclusions)
 
 
-def _write(path: Path | None, text: str) -> None:
-    if path is not None:
-        write_result(path, text.encode())
+def _show_on_github(conclusions: "Conclusions") -> None:
+    from advisor.gate.question import CHECK
+    from advisor.report import ci
+    from advisor.report.markdown import render_markdown
 
-
-def _append(path: Path, text: str) -> None:
-    """Add to what the steps before wrote; a summary that cannot be written changes no verdict."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{text}\n")
-    except OSError as error:
-        typer.echo(f"the summary of the job cannot be written: {error.strerror}", err=True)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in ci.list_annotations(conclusions):
+            typer.echo(line, err=True)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:  # after the steps before
+                file.write(f"{render_markdown(CHECK, conclusions)}\n")
+        except OSError as error:  # which changes no verdict
+            why = error.strerror
+            typer.echo(f"the summary of the job cannot be written: {why}", err=True)
 
 
 def _parse_export(text: str) -> "tuple[Tracker, Path]":

@@ -64,7 +64,13 @@ def predict(
     The model is traced on this machine's CPU; nothing is run on the cards, and nothing is measured.
     """
     if cards.list_gpus:
-        _print_catalogue()
+        from rich.console import Console
+
+        from advisor.device.catalogue import list_gpus
+        from advisor.predict.tell import tell_catalogue
+        from advisor.report.console import write_table
+
+        write_table(Console(), tell_catalogue(list_gpus()))
         return
     if not model:
         raise UsageError("predict needs a model file", next_step="Give MODEL, or --list-gpus.")
@@ -132,14 +138,3 @@ def _parse_price(text: str) -> "Price":
             param_hint="--gpu-price",
         )
     return Price(gpu=find_gpu(name).name if name else None, per_hour=per_hour)
-
-
-def _print_catalogue() -> None:
-    from rich.console import Console, Group
-
-    from advisor.device.catalogue import list_gpus
-    from advisor.predict.tell import tell_catalogue
-    from advisor.report.encoding import write_encodable
-    from advisor.report.tables import draw_table
-
-    write_encodable(Console(), Group(*draw_table(tell_catalogue(list_gpus()))))

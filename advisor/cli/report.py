@@ -56,15 +56,14 @@ def report(
 
 
 def _print_kept() -> None:
-    from rich.console import Console, Group
+    from rich.console import Console
 
     from advisor.engine.conclusions import Conclusions
     from advisor.engine.document import read_record
     from advisor.engine.kept import list_kept
     from advisor.errors import UsageError
     from advisor.questions import KINDS
-    from advisor.report.encoding import write_encodable
-    from advisor.report.tables import draw_table
+    from advisor.report.console import write_table
     from advisor.telling import Column, Table
 
     rows = []
@@ -79,4 +78,4 @@ def _print_kept() -> None:
         rows.append((str(number), moment, kind.command, answer))
     texts = (Column("UTC", "left"), Column("", "left"), Column("", "left", folds=True))
     table = Table(columns=(Column("#"), *texts), rows=tuple(rows), is_narrow=True)
-    write_encodable(Console(), Group(*draw_table(table)))
+    write_table(Console(), table)

@@ -77,26 +77,22 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return None if self.gb_per_s is None else 1e9 * self.gb_per_s
 
     @property
-    def workspace_bytes(self) -> int:
-        """The cuBLAS workspace of one handle; the larger one where the card is not known."""
-        is_old = self.capability is not None and self.capability < _LARGE_WORKSPACE_FROM
-        return WORKSPACE_BYTES if is_old else LARGE_WORKSPACE_BYTES
-
-    @property
     def capability(self) -> int | None:
         """The major number of its compute capability."""
         known = self.compute_capability
         return None if known is None else int(known.partition(".")[0])
 
-
-class _Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    gpu: tuple[Gpu, ...]
+    @property
+    def workspace_bytes(self) -> int:
+        """The cuBLAS workspace of one handle; the larger one where the card is not known."""
+        is_old = (self.capability or _LARGE_WORKSPACE_FROM) < _LARGE_WORKSPACE_FROM
+        return WORKSPACE_BYTES if is_old else LARGE_WORKSPACE_BYTES
 
 
 @functools.cache
 def list_gpus() -> tuple[Gpu, ...]:
     """Return every card of the catalogue, in its order."""
-    return msgspec.toml.decode(_FILE.read_bytes(), type=_Catalogue).gpu
+    return msgspec.toml.decode(_FILE.read_bytes(), type=dict[str, tuple[Gpu, ...]])["gpu"]
 
 
 def recognise_gpu(name: str) -> Gpu | None:
@@ -125,14 +121,10 @@ def find_gpu(name: str) -> Gpu:
         )
     by_form = {form: gpu.name for gpu in list_gpus() for form in _forms(gpu)}
     near = difflib.get_close_matches(part, by_form, n=_SUGGESTIONS, cutoff=0.5)
-    names = dict.fromkeys(by_form[form] for form in near)
-    hint = f"Did you mean {_join(list(names))}? " if names else ""
-    raise UsageError(
-        f"there is no GPU {name!r} in the catalogue",
-        next_step=(
-            f"{hint}--list-gpus prints them all; --gpu-memory 24GiB stands for any other card."
-        ),
-    )
+    names = [*dict.fromkeys(by_form[form] for form in near)]
+    hint = f"Did you mean {_join(names)}? " if names else ""
+    more = "--list-gpus prints them all; --gpu-memory 24GiB stands for any other card."
+    raise UsageError(f"there is no GPU {name!r} in the catalogue", next_step=hint + more)
 
 
 def describe_stated_gpu(memory_bytes: int) -> Gpu:

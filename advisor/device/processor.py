@@ -3,18 +3,19 @@
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from advisor.device.counters import read_counter
 from advisor.device.data import Counter
-from advisor.device.processes import list_tree
 
 #: Least time that a share is taken over: the kernel counts in ticks of 10 ms.
 LEAST_WINDOW_S = 0.1
 #: Time over which a report takes the share of others.
 _WINDOW_S = 0.2
 _POWERCAP = Path("/sys/class/powercap")
+_PROC = Path("/proc")
 _J_PER_UJ = 1e-6
 
 
@@ -29,6 +30,33 @@ def read_processor_counters() -> tuple[Counter, ...]:
         read_counter("foreign_cpu", load.read_fraction, "fraction"),
         read_counter("cpu_energy", PackageEnergy().read_j, "J"),
     )
+
+
+def list_tree(roots: Iterable[int]) -> frozenset[int]:
+    """Return the processes and all that they started, directly or not, as far as they still live.
+
+    Linux keeps the children of every thread at hand; elsewhere all processes are looked through.
+    """
+    found: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        if pid not in found:
+            found.add(pid)
+            waiting.extend(_children(pid))
+    return frozenset(found)
+
+
+def _children(pid: int) -> list[int]:
+    import psutil  # noqa: PLC0415 - loaded where a run needs it
+
+    with suppress(OSError):  # the process ended, or the kernel keeps no such files
+        lists = [file.read_text() for file in (_PROC / str(pid)).glob("task/*/children")]
+        if lists:
+            return [int(child) for text in lists for child in text.split()]
+    with suppress(psutil.Error):
+        return [child.pid for child in psutil.Process(pid).children()]
+    return []
 
 
 class _Reading(NamedTuple):
@@ -65,9 +93,8 @@ class ForeignLoad:
         earlier = [each for each in self._readings if now.at_s - each.at_s >= LEAST_WINDOW_S]
         if not earlier:
             raise ValueError("the first reading is too near")
-        since = earlier[-1]
-        self._readings = [since, now]
-        return _share(since, now)
+        self._readings = [earlier[-1], now]
+        return _share(earlier[-1], now)
 
     def _take(self) -> _Reading:
         all_s, busy_s = _measure_processors()
@@ -110,10 +137,8 @@ def _measure_processors() -> tuple[float, float]:
 
 def _share(since: _Reading, now: _Reading) -> float:
     all_s = now.all_s - since.all_s
-    if all_s <= 0:
-        return 0.0
     foreign_s = (now.busy_s - since.busy_s) - (now.own_s - since.own_s)
-    return min(1.0, max(0.0, foreign_s / all_s))
+    return min(1.0, max(0.0, foreign_s / all_s)) if all_s > 0 else 0.0
 
 
 class PackageEnergy:

@@ -73,8 +73,7 @@ class _Sampler:
     """Columns of one value a sample for each counter that never failed."""
 
     def __init__(self, session: int, sources: Sources) -> None:
-        self._session = session
-        self._sources = sources
+        self._session, self._sources = session, sources
         self._reading = threading.Lock()  # one sample at a time, however long it takes
         self._lock = threading.Lock()  # of the columns
         self._at_s: list[float] = []
@@ -98,6 +97,15 @@ class _Sampler:
                 self._at_s.append(at_s)
                 for counter in counters:
                     self._put(counter)
+
+    def _put(self, counter: Counter) -> None:
+        name, value, column = counter.name, counter.value, self._columns.get(counter.name, [])
+        if value is not None and name.startswith(_CUMULATIVE) and column and value < column[-1]:
+            counter, value = Counter(name=name, missing_because="was_reset"), None
+        if value is not None:
+            column.append(value)
+        elif self._columns.pop(name, None) is not None:
+            self._missing.append(counter)
 
     def read(self) -> Telemetry:
         """Return the telemetry up to now."""
@@ -127,13 +135,3 @@ class _Sampler:
         self.sample()
         with self._lock:
             self._is_open = False
-
-    def _put(self, counter: Counter) -> None:
-        column = self._columns.get(counter.name, [])
-        is_sum = counter.name.startswith(_CUMULATIVE)
-        if counter.value is not None and is_sum and column and counter.value < column[-1]:
-            counter = Counter(name=counter.name, missing_because="was_reset")
-        if counter.value is not None:
-            column.append(counter.value)
-        elif self._columns.pop(counter.name, None) is not None:
-            self._missing.append(counter)

@@ -62,17 +62,16 @@ def describe_missing_counters(
     """
     is_cpu = environment is not None and environment.device.kind == "cpu"
     missing = Tally((each.name, each.missing_because) for one in telemetry for each in one.counters)
-    order = list(_UNKNOWN)
-    groups: dict[tuple[str, int], list[int]] = {}
-    for (name, reason), sessions in missing.items():
-        if reason and name in _UNKNOWN and not (is_cpu and reason == "no_device"):
-            groups.setdefault((reason, sessions), []).append(order.index(name))
+    groups: dict[tuple[str, int], list[str]] = {}
+    for name, word in _UNKNOWN.items():
+        for (lacking, reason), sessions in missing.items():
+            if lacking == name and reason and not (is_cpu and reason == "no_device"):
+                groups.setdefault((reason, sessions), []).append(word)
     parts = []
-    for (reason, sessions), places in groups.items():
-        words = ", ".join(_UNKNOWN[order[place]] for place in sorted(places))
+    for (reason, sessions), words in groups.items():
         some = "" if sessions == len(telemetry) else f", {sessions} of {len(telemetry)} sessions"
-        parts.append((min(places), f"no {words} ({reason}{some})"))
-    return "; ".join(text for _, text in sorted(parts)) or None
+        parts.append(f"no {', '.join(words)} ({reason}{some})")
+    return "; ".join(parts) or None
 
 
 def _tell_counters(counters: Sequence[Counter]) -> Iterator[Row]:
@@ -98,12 +97,10 @@ def _format_time(seconds: float | None) -> str:
 
 
 def _format_value(value: float, unit: str | None) -> str:
-    match unit:
-        case "B":
-            return format_bytes(value)
-        case "fraction":
-            return f"{value:.0%}"
-        case "s":
-            return format_duration(value) if value else "0 s"
-        case _:
-            return f"{format_number(value)} {unit or ''}".rstrip()
+    if unit == "B":
+        return format_bytes(value)
+    if unit == "fraction":
+        return f"{value:.0%}"
+    if unit == "s":
+        return format_duration(value) if value else "0 s"
+    return f"{format_number(value)} {unit or ''}".rstrip()

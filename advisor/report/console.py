@@ -13,8 +13,8 @@ from advisor.engine.question import Kind
 from advisor.report.encoding import write_encodable
 from advisor.report.screen import write_screen
 from advisor.report.sources import list_sources
-from advisor.report.tables import draw_item, draw_tables
-from advisor.telling import Headline, Passage, Row, Told
+from advisor.report.tables import draw_item, draw_table, draw_tables
+from advisor.telling import Headline, Passage, Row, Table, Told
 
 #: Columns of the labels, wide enough for "Learning rate".
 LABEL_WIDTH = 13
@@ -55,6 +55,11 @@ def draw_part(headline: Headline, told: Told, sources: Iterable[Row] = ()) -> Gr
 def write_facts(console: Console, rows: Iterable[Row]) -> None:
     """Print rows of label and text, the labels as wide as they are."""
     write_encodable(console, _draw_grid(rows, None))
+
+
+def write_table(console: Console, table: Table) -> None:
+    """Print one table."""
+    write_encodable(console, Group(*draw_table(table)))
 
 
 def collect(kind: Kind, conclusions: Conclusions) -> Told:

@@ -5,8 +5,7 @@ A device is found by its UUID: NVML's index is the bus order and may differ from
 card, of which we have an instance), `not_nvidia`, `pids_not_listed`.
 """
 
-from advisor.device.nvml.cards import hash_uuid
+from advisor.device.nvml.cards import driver_version, hash_uuid
 from advisor.device.nvml.counters import missing_gpu_reason, opened_gpu, read_counters
-from advisor.device.nvml.library import driver_version
 
 __all__ = ["driver_version", "hash_uuid", "missing_gpu_reason", "opened_gpu", "read_counters"]

@@ -1,14 +1,48 @@
-"""The cards of the machine as NVML lists them, and the device that a hash of its UUID names."""
+"""The driver's library, of which any function may be missing, and the cards that it lists."""
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from advisor.device.counters import UnreadableError
+from advisor.device.counters import UnreadableError, name_reason
 
 #: Hex digits of a UUID's hash that a record keeps: enough to tell cards apart, too few to name one.
 _HASH_DIGITS = 12
+
+
+@contextmanager
+def opened_library() -> Iterator[Any]:
+    """Open NVML and yield pynvml."""
+    import pynvml  # noqa: PLC0415 - loads the driver's library
+
+    pynvml.nvmlInit()
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def driver_version() -> str | None:
+    """Return the driver's version, None where there is no driver."""
+    with suppress(Exception), opened_library() as nvml:  # no driver is an answer here
+        return str(nvml.nvmlSystemGetDriverVersion())
+    return None
+
+
+def read_first(*reads: Callable[[], Any]) -> Any:
+    """Return what the first of several ways yields that works; the last one's error if none does.
+
+    Functions come and go with the driver and with pynvml.
+    """
+    for read in reads[:-1]:
+        try:
+            return read()
+        except Exception as error:
+            if name_reason(error) != "not_supported":
+                raise
+    return reads[-1]()
 
 
 class Device(NamedTuple):
@@ -57,27 +91,21 @@ def _open(nvml: Any, uuids: list[str], *, is_mig: bool) -> Device:
 
 
 def _list_cards(nvml: Any) -> Iterator[tuple[str, list[str] | None]]:
-    """Yield the UUIDs of cards and of their MIG instances, None for a card that is not cut.
-
-    Those that cannot be asked for are left out.
-    """
+    """Yield the UUIDs of cards and of their MIG instances, None for a card that is not cut."""
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             uuid = nvml.nvmlDeviceGetUUID(handle)
         except nvml.NVMLError:  # a container may list cards that it may not touch
             continue
-        try:
+        is_mig = False
+        with suppress(nvml.NVMLError):  # the card or the driver is older than MIG
             is_mig, _ = nvml.nvmlDeviceGetMigMode(handle)
-        except nvml.NVMLError:  # the card or the driver is older than MIG
-            is_mig = False
         yield uuid, list(_list_instances(nvml, handle)) if is_mig else None
 
 
 def _list_instances(nvml: Any, handle: Any) -> Iterator[str]:
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        try:
+        with suppress(nvml.NVMLError):  # an unused place
             instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
             yield nvml.nvmlDeviceGetUUID(instance)
-        except nvml.NVMLError:  # an unused place
-            continue

@@ -1,19 +1,18 @@
 """The counters of one GPU, once for a report and again and again for the telemetry."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, Literal
 
 from advisor.device.counters import Read, Sources, name_reason, read_counter, refuse
 from advisor.device.data import Counter
-from advisor.device.nvml.cards import find_device, hash_uuid
-from advisor.device.nvml.library import opened_library, read_first
+from advisor.device.nvml.cards import find_device, hash_uuid, opened_library, read_first
 from advisor.device.nvml.slowdown import SLOWDOWN_COUNTERS, open_slowdowns
-from advisor.device.processes import list_tree
+from advisor.device.processor import list_tree
 
 
-def read_used_bytes(nvml: Any, handle: Any) -> int:
+def _read_used_bytes(nvml: Any, handle: Any) -> int:
     """Return the memory in use, without what the driver keeps for itself where it tells that."""
     memory = read_first(
         lambda: nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2),
@@ -32,41 +31,36 @@ class ForeignMemory:
     """
 
     def __init__(self, nvml: Any, handle: Any, own_pids: tuple[int, ...]) -> None:
-        self._nvml = nvml
-        self._handle = handle
-        self._own_pids = own_pids
+        self._nvml, self._handle, self._own_pids = nvml, handle, own_pids
         self._first_bytes: int | None = None
         self._was_listed = False
 
     def read_bytes(self) -> int:
         """Return the memory of others."""
-        used_bytes = read_used_bytes(self._nvml, self._handle)
-        own_bytes = self._read_own_bytes()
+        used_bytes, own = _read_used_bytes(self._nvml, self._handle), self._list_own()
+        self._was_listed |= bool(own)
         if self._first_bytes is None:
-            self._first_bytes = used_bytes - (own_bytes or 0)
-        self._was_listed |= own_bytes is not None
+            self._first_bytes = used_bytes - sum(own)
         if not self._was_listed:
             return min(used_bytes, self._first_bytes)
-        return max(0, used_bytes - (own_bytes or 0))
+        return max(0, used_bytes - sum(own))
 
     def remark(self) -> tuple[Counter, ...]:
         """Return that our own processes were never listed, if so."""
         remark = Counter(name="own_memory", missing_because="pids_not_listed")
         return () if self._was_listed else (remark,)
 
-    def _read_own_bytes(self) -> int | None:
-        """Return what our processes hold; None where none of them is listed with a figure."""
-        try:
+    def _list_own(self) -> list[int]:
+        """Return what each of our processes holds that is listed with a figure."""
+        with suppress(Exception):  # without a list the first reading serves
             listed = read_first(
                 lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle),
                 lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses_v2(self._handle),
             )
-        except Exception:  # noqa: BLE001 - without a list the first reading serves
-            return None
-        own = list_tree(self._own_pids)
-        held = [each.usedGpuMemory for each in listed if each.pid in own]
-        known = [size for size in held if size is not None]
-        return sum(known) if known else None
+            own = list_tree(self._own_pids)
+            held = [each.usedGpuMemory for each in listed if each.pid in own]
+            return [size for size in held if size is not None]
+        return []
 
 
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2
@@ -118,14 +112,10 @@ def missing_gpu_reason(kind: Literal["cpu", "cuda", "mps"]) -> str:
 def read_counters(uuid: str | None, *, reason: str = "no_device") -> tuple[Counter, ...]:
     """Return the counters of the device, each missing one with the reason.
 
-    The UUID is as NVML or torch writes it; None means that there is no NVIDIA device, for the
-    reason.
+    The UUID is as NVML or torch writes it; None: no NVIDIA device is there, for the reason.
     """
-    with ExitStack() as stack:
-        if uuid is None:
-            reads = refuse(_REPORTED, reason)
-        else:
-            reads = stack.enter_context(opened_gpu(hash_uuid(uuid))).reads
+    with nullcontext() if uuid is None else opened_gpu(hash_uuid(uuid)) as gpu:
+        reads = refuse(_REPORTED, reason) if gpu is None else gpu.reads
         return tuple(read_counter(name, reads[name], unit) for name, unit in _REPORTED.items())
 
 
@@ -153,6 +143,6 @@ def _open_counters(nvml: Any, uuid_hash: str | None, own_pids: tuple[int, ...]) 
     if gpu is None:
         return Sources(reads)
     memory = ForeignMemory(nvml, gpu, own_pids)
-    reads["memory_used"] = partial(read_used_bytes, nvml, gpu)
+    reads["memory_used"] = partial(_read_used_bytes, nvml, gpu)
     reads["foreign_memory"] = memory.read_bytes
     return Sources(reads, memory.remark)

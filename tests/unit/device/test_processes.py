@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from advisor.device import processes
-from advisor.device.processes import list_tree
+from advisor.device import processor
+from advisor.device.processor import list_tree
 
 #: Starts a child in a session of its own, says its number, and waits.
 PARENT = """
@@ -31,14 +31,14 @@ def test_the_tree_holds_the_children_of_children(family):
 
 
 def test_a_system_without_lists_of_children_is_searched(family, monkeypatch, tmp_path):
-    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    monkeypatch.setattr(processor, "_PROC", tmp_path)
     assert list_tree([family[0]]) == set(family)
 
 
 def test_a_kernel_without_lists_of_children_is_searched(family, monkeypatch, tmp_path):
     for pid in family:
         (tmp_path / str(pid) / "task" / str(pid)).mkdir(parents=True)
-    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    monkeypatch.setattr(processor, "_PROC", tmp_path)
     assert list_tree([family[0]]) == set(family)
 
 
