@@ -43,7 +43,7 @@ class SoakTask(WorkloadTask[Soak], frozen=True, kw_only=True):
     """Train for longer at one size under the enforced limit, with evaluations in between."""
 
     runs: ClassVar[str] = "advisor.soak.measure:run"
-    runs_script: ClassVar[str] = "advisor.soak.measure_script:run"
+    runs_script: ClassVar[str] = "advisor.soak.measure:run_script"
     merges_ranks: ClassVar[str] = "advisor.soak.plan:merge_ranks"
 
     micro_batch_size: int

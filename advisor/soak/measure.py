@@ -15,7 +15,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from advisor.engine.worker.emitter import Emit
+from advisor.engine.worker.emitter import Emit, Emitter
 from advisor.engine.worker.failure import describe
 from advisor.memory.measure import (
     MESSAGE_LENGTH,
@@ -24,12 +24,14 @@ from advisor.memory.measure import (
     catch_out_of_memory,
     find_largest,
     hold_output,
+    open_gauge,
     prepare,
 )
 from advisor.memory.measure_limit import MemoryGauge
+from advisor.memory.measure_script import follow_to_the_limit
 from advisor.soak.data import Soak, SoakTask
 from advisor.training.device_failure import is_out_of_memory
-from advisor.training.devices import synchronise
+from advisor.training.devices import resolve_device, synchronise
 from advisor.training.loop import train
 from advisor.training.model_file.batches import map_tensors
 from advisor.training.model_file.workload import Workload
@@ -38,45 +40,47 @@ from advisor.training.training import Training
 
 
 class _SoakObserver(PeakObserver):
-    """Sees the steps, and between them evaluates the model and copies its state."""
+    """Sees the steps for as long as there is time.
 
-    def __init__(self, gauge: MemoryGauge, workload: Workload, task: SoakTask) -> None:
+    Between those of a training of ours it evaluates the model and copies its state; what a script
+    does there is what it does.
+    """
+
+    def __init__(self, gauge: MemoryGauge, task: SoakTask) -> None:
         super().__init__(gauge)
-        self.training: Training | None = None  # a step of the user's own has no pauses
+        self.training: Training | None = None
         self.evaluations = 0
         self.evaluation_peak_bytes: int | None = None
         self.reserve_peak_bytes: int | None = None
         self.failure: str | None = None
         self.why_not_evaluated: str | None = None
-        self._workload, self._task = workload, task
+        self._task = task
         self._deadline_s = time.perf_counter() + task.budget_s
+
+    def watch(self, workload: Workload, training: Training) -> None:
+        """Use the pauses of this training."""
+        self._workload, self.training = workload, training
 
     def after_step(self, step: Step) -> bool:
         """Do what is due after the step."""
         super().after_step(step)
-        is_last = step.number == self._task.steps or time.perf_counter() > self._deadline_s
+        task, number = self._task, step.number
+        is_last = number == task.steps or time.perf_counter() > self._deadline_s
         if self.training is not None:
+            pause = math.ceil(task.steps / (task.evaluations + 1))
+            may_evaluate = self.evaluations < task.evaluations and self.why_not_evaluated is None
             with catch_out_of_memory() as failure:
-                if self._task.reserve and step.number == 2:  # the optimizer's state is there by now
+                if task.reserve and number == 2:  # the optimizer's state is there by now
                     self._copy_state(self.training)
-                if self._is_evaluation_due(step.number, is_last=is_last):
+                # Evenly, and at the end where none ran before.
+                if may_evaluate and (number % pause == 0 or (is_last and not self.evaluations)):
                     self._evaluate(self.training)
             self.failure = failure[0] if failure else None
             self.begin()
         return not is_last and self.failure is None
 
-    def _is_evaluation_due(self, step: int, *, is_last: bool) -> bool:
-        """Return whether to evaluate now: evenly, and at the end where none ran before."""
-        if self.evaluations >= self._task.evaluations or self.why_not_evaluated is not None:
-            return False
-        pause = math.ceil(self._task.steps / (self._task.evaluations + 1))
-        return step % pause == 0 or (is_last and not self.evaluations)
-
     def _evaluate(self, training: Training) -> None:
-        """Evaluate the worst batch once; a model whose loss needs training mode has none.
-
-        Such a loss fails for another reason than memory; the reason is kept, and training goes on.
-        """
+        """Evaluate the worst batch once; a loss that needs training mode has a reason in place."""
         self.gauge.reset()
         try:
             with _in_evaluation_mode(training.model):
@@ -103,59 +107,69 @@ class _SoakObserver(PeakObserver):
         self.reserve_peak_bytes = self.gauge.peak_bytes()
         del state, copied
 
+    def conclude(self, failure: str | None) -> Soak:
+        """Return what was seen, `fit` or `oom`, by what ended it."""
+        peaks = (self.peak_bytes, self.evaluation_peak_bytes, self.reserve_peak_bytes)
+        failure = failure or self.failure
+        if failure is None and self.gauge.is_over(*peaks):
+            failure = OVER_LIMIT
+        return Soak(
+            micro_batch_size=self._task.micro_batch_size,
+            gradient_accumulation_steps=self._task.gradient_accumulation_steps,
+            outcome="fit" if failure is None else "oom",
+            steps=len(self.times_s),
+            evaluations=self.evaluations,
+            held_bytes=tuple(self.held_bytes),
+            step_times_s=tuple(self.times_s),
+            training_peak_bytes=peaks[0],
+            evaluation_peak_bytes=peaks[1],
+            reserve_peak_bytes=peaks[2],
+            capacity_bytes=self._task.capacity_bytes,
+            message=failure or self.why_not_evaluated,
+        )
+
 
 def run(task: SoakTask, emit: Emit[Soak]) -> None:
-    """Emit one Soak, `fit` or `oom`."""
+    """Emit one Soak."""
     workload, gauge, _ = prepare(task, task.capacity_bytes)
-    seen = _SoakObserver(gauge, workload, task)
+    seen = _SoakObserver(gauge, task)
     with catch_out_of_memory() as caught:
-        _train(workload, task, seen)
+        stepper = workload.make_stepper(task.micro_batch_size)
+        hold_output(stepper)
+        if isinstance(stepper, Training):  # a step of the user's own has no pauses
+            seen.watch(workload, stepper)
+        seen.begin()
+        train(
+            stepper,
+            _draw_batches(workload, task),
+            (seen,),
+            micro_batch_size=task.micro_batch_size,
+            accumulation=task.gradient_accumulation_steps,
+        )
     if caught:
         seen.see_failure()
-    failure = caught[0] if caught else seen.failure
-    peaks = (seen.peak_bytes, seen.evaluation_peak_bytes, seen.reserve_peak_bytes)
-    if failure is not None:
+    if caught or seen.failure:
         gc.collect()
-    elif gauge.is_over(*peaks):
-        failure = OVER_LIMIT
-    found = make_soak(task, seen, failure)
-    emit(
-        replace(
-            found,
-            evaluations=seen.evaluations,
-            evaluation_peak_bytes=seen.evaluation_peak_bytes,
-            reserve_peak_bytes=seen.reserve_peak_bytes,
-            message=failure or seen.why_not_evaluated,
-        )
-    )
+    emit(seen.conclude(caught[0] if caught else None))
 
 
-def make_soak(task: SoakTask, seen: PeakObserver, failure: str | None) -> Soak:
-    """Return what the steps showed, and what ended them."""
-    return Soak(
-        micro_batch_size=task.micro_batch_size,
-        gradient_accumulation_steps=task.gradient_accumulation_steps,
-        outcome="fit" if failure is None else "oom",
-        steps=len(seen.times_s),
-        held_bytes=tuple(seen.held_bytes),
-        step_times_s=tuple(seen.times_s),
-        training_peak_bytes=seen.peak_bytes,
-        capacity_bytes=task.capacity_bytes,
-        message=failure,
-    )
+def run_script(task: SoakTask, emit: Emitter) -> None:
+    """Emit one Soak of the user's own script, and end the process."""
+    gauge, _ = open_gauge(resolve_device(task.workload.device), task.capacity_bytes)
+    seen = _SoakObserver(gauge, task)
 
+    def finish(failure: str | None) -> None:
+        found = seen.conclude(failure)
+        emit(replace(found, step_times_s=found.step_times_s[1:]))  # the first holds the start
 
-def _train(workload: Workload, task: SoakTask, seen: _SoakObserver) -> None:
-    stepper = workload.make_stepper(task.micro_batch_size)
-    hold_output(stepper)
-    seen.training = stepper if isinstance(stepper, Training) else None
-    seen.begin()
-    train(
-        stepper,
-        _draw_batches(workload, task),
-        (seen,),
-        micro_batch_size=task.micro_batch_size,
+    follow_to_the_limit(
+        task.workload,
+        emit,
+        seen,
+        finish,
+        samples=task.micro_batch_size,
         accumulation=task.gradient_accumulation_steps,
+        most_steps=task.steps,
     )
 
 

@@ -32,10 +32,8 @@ def run_soak(run: Run, find_advised: Callable[[], Candidate | None]) -> None:
     deadline = time.monotonic() + run.share_s("soak")
     for _ in range(1 + _MOST_STEPS_DOWN):
         way = find_advised()
-        if way is None:
-            return
-        size = way.micro_batch_size
-        if any(soak.micro_batch_size == size for soak in run.record.all(SOAKS)):
+        soaked = {soak.micro_batch_size for soak in run.record.all(SOAKS)}
+        if way is None or way.micro_batch_size in soaked:
             return
         if run.is_spent:
             run.progress.note("soak: no time left to train the advised batch for longer")
@@ -48,10 +46,10 @@ def run_soak(run: Run, find_advised: Callable[[], Candidate | None]) -> None:
                 "the time for it"
             )
             return
-        run.progress.stage(f"soak: micro-batch {size}", left_s=run.left_s)
+        run.progress.stage(f"soak: micro-batch {way.micro_batch_size}", left_s=run.left_s)
         task = SoakTask(
             workload=run.spec.workload,
-            micro_batch_size=size,
+            micro_batch_size=way.micro_batch_size,
             gradient_accumulation_steps=way.gradient_accumulation_steps,
             capacity_bytes=run.capacity_bytes,
             largest_samples=run.facts.largest_samples,

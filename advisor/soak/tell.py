@@ -31,33 +31,33 @@ def describe_soak(soak: SoakConclusion) -> str:
     known = ", ".join(f"{name} {format_bytes(peak)}" for name, peak in peaks if peak is not None)
     others = (format_count(each) for each in soak.failed if each != soak.micro_batch_size)
     earlier = ", ".join(others)
-    parts = [
+    parts = (
         _head(soak),
         f"peaks: {known}" if known else "",
         _describe_growth(soak),
         f"out of memory before: {earlier}" if earlier else "",
         soak.message or "",
-    ]
-    return "; ".join(part for part in parts if part)
+    )
+    return "; ".join(filter(None, parts))
 
 
 def _head(soak: SoakConclusion) -> str:
-    size, steps = format_count(soak.micro_batch_size), count_of(soak.steps, "step")
+    steps = count_of(soak.steps, "step")
+    end = f"ran out of memory after {steps}"
     if soak.holds is None:
-        return f"micro-batch {size} ran over {steps}, too few to tell whether it holds"
-    if soak.holds:
-        return f"micro-batch {size} holds over {steps}"
-    if soak.growth_bytes_per_step is not None:
-        return f"micro-batch {size} ran over {steps}, but memory grows"
-    return f"micro-batch {size} ran out of memory after {steps}"
+        end = f"ran over {steps}, too few to tell whether it holds"
+    elif soak.holds:
+        end = f"holds over {steps}"
+    elif soak.growth_bytes_per_step is not None:
+        end = f"ran over {steps}, but memory grows"
+    return f"micro-batch {format_count(soak.micro_batch_size)} {end}"
 
 
 def _describe_growth(soak: SoakConclusion) -> str:
-    growth = soak.growth_bytes_per_step
+    growth, full = soak.growth_bytes_per_step, ""
     if growth is None:
         return "memory does not grow" if soak.is_growth_tested and soak.holds else ""
     point, low, high = (format_bytes(end or 0.0) for end in (growth.point, growth.low, growth.high))
-    text = f"memory grows by {point} ({low} to {high}) with each step"
     if soak.steps_until_full is not None:
-        text += f", full after about {format_number(soak.steps_until_full)} steps"
-    return text
+        full = f", full after about {format_number(soak.steps_until_full)} steps"
+    return f"memory grows by {point} ({low} to {high}) with each step{full}"
