@@ -128,7 +128,7 @@ class LoopTiming(msgspec.Struct, frozen=True, kw_only=True):
 class LoopTask(WorkloadTask[LoopTiming], frozen=True, kw_only=True):
     """Time steps of the user's loop with the loader as it is, at as many sizes as time allows."""
 
-    runs: ClassVar[str] = "advisor.loader.measure_loop:run"
+    runs: ClassVar[str] = "advisor.loader.measure:run_loop"
 
     #: Those that matter most first.
     micro_batch_sizes: tuple[int, ...]

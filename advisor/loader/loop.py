@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.conclusions import Topic
 from advisor.loader.data import LOOP_TIMINGS, LoopTiming
 from advisor.statistics import median
 
@@ -45,14 +45,15 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True):
         if size == other:
             return 0.0
         differences = [
-            [one - two for one, two in zip(each[size], each[other], strict=True)]
+            one - two
             for each in self.rounds
             if size in each and other in each
+            for one, two in zip(each[size], each[other], strict=True)
         ]
-        flat = [difference for session in differences for difference in session]
-        if len(flat) < 2:
+        if len(differences) < 2:
             return None
-        return math.hypot(statistics.stdev(flat) / math.sqrt(len(flat)), _LEAST_ERROR)
+        error = statistics.stdev(differences) / math.sqrt(len(differences))
+        return math.hypot(error, _LEAST_ERROR)
 
 
 def interpolate(size: float, sizes: Sequence[int], values: Sequence[float]) -> float:
@@ -68,48 +69,33 @@ def interpolate(size: float, sizes: Sequence[int], values: Sequence[float]) -> f
 def conclude_loop(timings: Sequence[LoopTiming]) -> Loop | None:
     """Return what the sessions say together; None where no step was timed."""
     timings = [timing for timing in timings if any(timing.step_s)]
-    sessions = [
-        {
-            size: tuple(map(math.log, step_s))
-            for size, step_s in zip(timing.micro_batch_sizes, timing.step_s, strict=True)
-            if step_s
-        }
-        for timing in timings
-    ]
-    sizes = sorted({size for session in sessions for size in session})
-    if not sizes:
-        return None
-    rows, logs, weights = [], [], []
-    for number, session in enumerate(sessions):
-        for size, each in session.items():
-            row = np.zeros(len(sizes) + len(sessions))
-            row[sizes.index(size)] = row[len(sizes) + number] = 1.0
-            rows.append(row)
-            logs.append(median(each))
-            weights.append(math.sqrt(len(each)))
-    weight = np.array(weights)
-    found = np.linalg.lstsq(np.array(rows) * weight[:, None], np.array(logs) * weight)[0]
-    levels = found[: len(sizes)] + found[len(sizes) :].mean()
-    passes: dict[int, list[float]] = {size: [] for size in sizes}
-    for timing in timings:
-        for size, seconds, pass_s in zip(
+    cells = [
+        (number, size, tuple(map(math.log, step_s)), pass_s)
+        for number, timing in enumerate(timings)
+        for size, step_s, pass_s in zip(
             timing.micro_batch_sizes, timing.step_s, timing.pass_s, strict=True
-        ):
-            if seconds:
-                passes[size].append(pass_s)
+        )
+        if step_s
+    ]
+    if not cells:
+        return None
+    sizes = sorted({size for _, size, _, _ in cells})
+    owners, places = [cell[0] for cell in cells], [sizes.index(cell[1]) for cell in cells]
+    rows = np.concatenate([np.eye(len(sizes))[places], np.eye(len(timings))[owners]], axis=1)
+    weights = np.sqrt([len(cell[2]) for cell in cells])
+    levels = np.array([median(cell[2]) for cell in cells])
+    found = np.linalg.lstsq(rows * weights[:, None], levels * weights)[0]
+    fetches = [timing.fetch_s / timing.micro_batch_sizes[0] for timing in timings]
     return Loop(
         micro_batch_sizes=tuple(sizes),
-        step_s=tuple(np.exp(levels).tolist()),
-        pass_s=tuple(median(passes[size]) for size in sizes),
-        fetch_per_sample_s=median(
-            [timing.fetch_s / timing.micro_batch_sizes[0] for timing in timings]
+        step_s=tuple(np.exp(found[: len(sizes)] + found[len(sizes) :].mean()).tolist()),
+        pass_s=tuple(median([cell[3] for cell in cells if cell[1] == size]) for size in sizes),
+        fetch_per_sample_s=median(fetches),
+        rounds=tuple(
+            {size: logs for number, size, logs, _ in cells if number == each}
+            for each in range(len(timings))
         ),
-        rounds=tuple(sessions),
     )
 
 
-def _conclude(conclusions: Conclusions) -> Loop | None:
-    return conclude_loop(conclusions.record.all(LOOP_TIMINGS))
-
-
-LOOP = Topic("loop", Loop, _conclude)
+LOOP = Topic("loop", Loop, lambda conclusions: conclude_loop(conclusions.record.all(LOOP_TIMINGS)))

@@ -5,16 +5,19 @@ unit is a batch, the first of a pass over the dataset set apart; with workers a 
 from each, since those that started together deliver together, or a whole pass where that is short.
 """
 
-import contextlib
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import repeat
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from advisor.engine.worker.failure import describe
 from advisor.errors import WorkloadError
+from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.statistics import median
 from advisor.training.data import WorkloadSpec
 from advisor.training.devices import synchronise
@@ -37,6 +40,15 @@ PREFETCHED = 2
 _HANG_S, _HANG_BATCHES = 10.0, 5.0
 
 
+@contextmanager
+def noting_failures(said: list[str]) -> Iterator[None]:
+    """Note what the loader or its workers raise, to be told as it is: what was timed stands."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - of the user's code, whatever it is
+        said.append(describe(error)[:MESSAGE_LENGTH])
+
+
 class Bench:
     """A training on the device, a batch in memory, and the clock.
 
@@ -46,6 +58,8 @@ class Bench:
     """
 
     def __init__(self, task: WorkloadSpec, size: int) -> None:
+        # More workers than processors are meant here: most of them wait.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
         self.workload = Workload(task)
         _ = self.workload.batches  # opens the dataset
         self.device = self.workload.device
@@ -58,7 +72,7 @@ class Bench:
         self.train(size, repeat(self.batch), Units(untimed=WARMUP_STEPS, device=self.device))
         units = self.train(size, repeat(self.batch), Units(device=self.device))
         self.sample_s = (self.load_s + units.batch_s()) / size
-        self.hang_s = max(_HANG_S, _HANG_BATCHES * self.load_s)
+        self.too_long = f"one batch takes {self.load_s:.3g} s, too long for the time there is"
 
     def train(self, size: int, batches: Iterator[Any], units: "Units") -> "Units":
         """Train until the units have seen enough."""
@@ -78,54 +92,52 @@ class Lane:
         unit: Batches of a unit.
         filled: Batches that workers hold ready: after a pause they come without loading.
         untimed: Those that begin a window, after these.
-        starts_s: What began a pass over the dataset, its first batch included.
+        start_s: What began a pass over the dataset, its first batch included; 0 where none does.
     """
 
     def __init__(self, bench: Bench, size: int, workers: int) -> None:
-        self.feed: Feed | None = None
-        self.size, self.workers = size, workers
-        self._bench = bench
-        self.unit = self._round = max(1, workers)
-        self.untimed = self.filled = 0
-        self.starts_s: list[float] = []
+        self.bench, self.size, self.workers = bench, size, workers
+        self.unit, self.untimed, self.filled = max(1, workers), 0, 0
+        self.start_s = 0.0
+        self.feed: Any = None  # ends the workers, too
 
-    def start(self, loader: DataLoader[Any] | None = None) -> None:
+    def start(self, loader: Any = None) -> None:
         """Start this loader, or the user's, and its workers, up to where windows may begin."""
-        bench = self._bench
+        bench, workers, per_pass = self.bench, self.workers, 0
         if loader is None:
-            loader = bench.workload.data.make_loader(
-                self.size, workers=self.workers, timeout_s=bench.hang_s
-            )
-        per_pass: int | None = None
-        with contextlib.suppress(TypeError):  # only its end tells the length of a pass
+            hang_s = max(_HANG_S, _HANG_BATCHES * bench.load_s)
+            loader = bench.workload.data.make_loader(self.size, workers=workers, timeout_s=hang_s)
+        with suppress(TypeError):  # only its end tells the length of a pass
             per_pass = len(loader)
         started_s = time.perf_counter()
         self.feed = Feed(loader)
         next(self.feed)
-        self.starts_s.append(time.perf_counter() - started_s)
-        pass_s = bench.sample_s * self.size * (per_pass or 0)
-        if self.workers and per_pass and pass_s < _SHORT_PASS_WINDOWS * bench.window_s:
+        pass_s = bench.sample_s * self.size * per_pass
+        if workers and per_pass and pass_s < _SHORT_PASS_WINDOWS * bench.window_s:
             self.unit = per_pass
-            self.skip(per_pass - 1)
-        elif self.workers:
-            self.untimed = self._round
-            self.filled = self.workers * (loader.prefetch_factor or PREFETCHED)
-            self.skip(self._round - 1)
-        if per_pass is None or self.unit == per_pass or loader.persistent_workers:
-            self.starts_s = []  # no passes, or a part of every window, or begun only once
+        elif workers:
+            self.untimed = workers
+            self.filled = workers * (loader.prefetch_factor or PREFETCHED)
+        if per_pass and self.unit != per_pass and not loader.persistent_workers:
+            # Else there are no passes, or they are a part of windows, or they begin only once.
+            self.start_s = time.perf_counter() - started_s
+        self.skip(self.unit - 1)
 
     def skip(self, batches: int) -> None:
         """Take batches that are not timed."""
-        assert self.feed is not None
         for _ in range(batches):
             next(self.feed)
 
     def time_together(self) -> "Units":
         """Return a window of training on what the loader gives."""
-        feed, bench, untimed = self.feed, self._bench, self.untimed
-        assert feed is not None
-        units = Units(bench.window_s, self.unit, feed=feed, device=bench.device, untimed=untimed)
-        return bench.train(self.size, feed, units)
+        units = Units(
+            self.bench.window_s,
+            self.unit,
+            feed=self.feed,
+            device=self.bench.device,
+            untimed=self.untimed,
+        )
+        return self.bench.train(self.size, self.feed, units)
 
 
 class Feed:
@@ -194,8 +206,8 @@ class Units(Observer):
         (self.first_s if is_first else self.seconds).append(now_s - self._unit_began_s)
         self._unit_began_s = now_s
         window_s, units = now_s - self._began_s, len(self.seconds)
-        is_wanting = self._least_s > 0 and units < _WANTED_UNITS
-        return window_s < (_LONGEST_WINDOW if is_wanting else 1.0) * self._least_s or not units
+        longest = _LONGEST_WINDOW if units < _WANTED_UNITS else 1.0
+        return window_s < longest * self._least_s or not units
 
     def after_step(self, step: Step) -> bool:
         """Count the step; return False at the window's end."""

@@ -88,31 +88,29 @@ def choose_next_workers(timings: Sequence[LoaderTiming], *, most_workers: int) -
     as the rate of those asks for. Where more of them load no faster, the processors' number is the
     last one.
     """
-    timings = [each for each in timings if each.micro_batch_size == timings[0].micro_batch_size]
-    conclusion = conclude_loader(timings)
-    if conclusion is None or conclusion.status != "limits" or timings[-1].message is not None:
+    found = conclude_loader(timings)
+    if found is None or found.status != "limits" or timings[-1].message is not None:
         return None
-    if len(timings) >= _MOST_COUNTS:
-        return None
-    wanted = conclusion.workers_needed
-    if not any(point.workers for point in conclusion.points):
+    wanted = found.workers_needed
+    if not any(point.workers for point in found.points):
         wanted = math.ceil(median(_list_training(timings)) / _rate(timings[0]))
     elif wanted is None:
         wanted = min(timings[0].cores or 1, max(timing.workers for timing in timings))
     wanted = max(1, min(wanted, most_workers))
-    return wanted if conclusion.find_point(wanted) is None else None
+    is_new = len(timings) < _MOST_COUNTS and found.find_point(wanted) is None
+    return wanted if is_new else None
 
 
 def _summarise(timing: LoaderTiming) -> LoaderPoint:
     ratio = compare_rates(timing.together_samples_per_s, timing.training_samples_per_s)
-    loss = ratio.map(lambda share: 1.0 - share, falls=True)
+    loss, waiting = ratio.map(lambda share: 1.0 - share, falls=True), timing.waiting_fractions
     return LoaderPoint(
         workers=timing.workers,
-        status=_judge(loss, timing.waiting_fractions),
+        status=_judge(loss, waiting),
         samples_per_s=estimate_median_rate(timing.alone_samples_per_s),
         together_samples_per_s=estimate_median_rate(timing.together_samples_per_s),
         loss_fraction=loss,
-        waiting_fraction=median(timing.waiting_fractions) if timing.waiting_fractions else None,
+        waiting_fraction=median(waiting) if waiting else None,
     )
 
 
@@ -124,11 +122,11 @@ def _judge(loss: Estimate, waiting_fractions: Sequence[float]) -> LoaderStatus:
     """
     if len(waiting_fractions) < 2:
         return "inconclusive"
-    is_lost = loss.low is not None and loss.low > LEAST_LOSS_FRACTION
-    is_kept = loss.high is not None and loss.high <= LEAST_LOSS_FRACTION
-    if is_kept or max(waiting_fractions) <= LEAST_LOSS_FRACTION:
+    low, high = (end if end is not None else math.nan for end in (loss.low, loss.high))
+    if high <= LEAST_LOSS_FRACTION or max(waiting_fractions) <= LEAST_LOSS_FRACTION:
         return "keeps_up"
-    return "limits" if is_lost and min(waiting_fractions) > LEAST_LOSS_FRACTION else "inconclusive"
+    is_limit = low > LEAST_LOSS_FRACTION and min(waiting_fractions) > LEAST_LOSS_FRACTION
+    return "limits" if is_limit else "inconclusive"
 
 
 def _judge_scaling(measured: Sequence[LoaderTiming]) -> bool | None:
@@ -137,14 +135,14 @@ def _judge_scaling(measured: Sequence[LoaderTiming]) -> bool | None:
     The last step to more of them must bring its share; beside 0 workers, each must load at a share
     of the rate of the training process, and all of them faster than it.
     """
-    fewer, more = (None, None, *sorted(measured, key=lambda timing: timing.workers))[-2:]
-    if fewer is None or more is None or more.workers < 2:
+    ordered = sorted(measured, key=lambda timing: timing.workers)
+    if len(ordered) < 2 or ordered[-1].workers < 2:
         return None
+    fewer, more = ordered[-2:]
+    gain = _rate(more) / _rate(fewer)
     if fewer.workers == 0:
-        least = max(1.0, _LEAST_SHARE_FRACTION * more.workers) * _rate(fewer)
-        return False if _rate(more) <= least else None
-    gain = _rate(more) / _rate(fewer) - 1.0
-    return gain >= _LEAST_SCALING_FRACTION * (more.workers / fewer.workers - 1.0)
+        return False if gain <= max(1.0, _LEAST_SHARE_FRACTION * more.workers) else None
+    return gain - 1.0 >= _LEAST_SCALING_FRACTION * (more.workers / fewer.workers - 1.0)
 
 
 def _choose_workers(
@@ -153,15 +151,15 @@ def _choose_workers(
     """Return the smallest number that is about as fast as the fastest, if clearly above its own."""
     if status != "limits":
         return points[0].workers or None if status == "keeps_up" else None
-    fastest = max(median(timing.together_samples_per_s) for timing in measured)
-    near = (1.0 - LEAST_LOSS_FRACTION) * fastest
-    chosen = min(
-        (timing for timing in measured if median(timing.together_samples_per_s) >= near),
-        key=lambda timing: timing.workers,
-    )
+    speeds = [median(timing.together_samples_per_s) for timing in measured]
+    near = [
+        timing
+        for timing, speed in zip(measured, speeds, strict=True)
+        if speed >= (1.0 - LEAST_LOSS_FRACTION) * max(speeds)
+    ]
+    chosen = min(near, key=lambda timing: timing.workers)
     gain = compare_rates(chosen.together_samples_per_s, measured[0].together_samples_per_s)
-    is_worth_it = gain.low is not None and gain.low > 1.0 + LEAST_LOSS_FRACTION
-    return chosen.workers if is_worth_it else None
+    return chosen.workers if (gain.low or 0.0) > 1.0 + LEAST_LOSS_FRACTION else None
 
 
 def _list_training(timings: Sequence[LoaderTiming]) -> list[float]:

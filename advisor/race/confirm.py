@@ -5,7 +5,7 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from advisor.loader.stage import choose_loop_s, time_loop
+from advisor.loader.question import choose_loop_s, time_loop
 from advisor.race.data import PairResult, Race
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.picks import LEAST_RATIO

@@ -7,7 +7,7 @@ from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError, WorkloadError
 from advisor.loader.data import LoaderTask, LoopTask
-from advisor.loader.stage import check_epoch, run_loader
+from advisor.loader.question import check_epoch, run_loader
 from advisor.loader.tell import tell_loader
 from advisor.training.data import WorkloadSpec
 from tests.given import open_run
