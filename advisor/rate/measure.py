@@ -82,10 +82,19 @@ def follow_branch(
         lambda: evaluate(workload, training, chosen, task.evaluation_batch_size, take),
         every=math.ceil(steps / task.evaluations),
         last=steps,
-        watch=watch,
+        watch=watch or (lambda _: None),
     )
-    schedule, decays_from = _follow_schedule(workload, training, task, steps)
-    observers = [*schedule, curve]  # the last evaluation sees the end
+    observers: list[Observer] = [curve]
+    decays_from = None
+    if task.decay_fraction:
+        scheduler, decays_from = workload.make_scheduler(training, steps), 0
+        if scheduler is not None:
+            observers = [ScheduleObserver(scheduler), curve]  # the last evaluation sees the end
+        else:
+            constant = steps - max(1, round(task.decay_fraction * steps))
+            falling = fall_from(task.learning_rate, constant, steps)
+            observers = [RateCourse(make_rate_setter(training), falling), curve]
+            decays_from = constant * size
     train_on(workload, training, task, IndexStream(size_of_data, seed=seed), observers, steps)
     finite = [each for each in curve.evaluations if math.isfinite(each.loss)]
     return task.make_branch(
@@ -97,33 +106,21 @@ def follow_branch(
     )
 
 
-def _follow_schedule(
-    workload: Workload, training: Training, task: TrialTask, steps: int
-) -> tuple[list[Observer], int | None]:
-    """Return what moves the rate along a branch, and the samples from which on it falls."""
-    if not task.decay_fraction:
-        return [], None
-    scheduler = workload.make_scheduler(training, steps)
-    if scheduler is not None:
-        return [ScheduleObserver(scheduler)], 0
-    constant = steps - max(1, round(task.decay_fraction * steps))
-    falling = FallingRate(make_rate_setter(training), task.learning_rate, constant, steps)
-    return [falling], constant * task.global_batch_size
+class RateCourse(Observer):
+    """Sets the rate of each step by its number."""
 
-
-class FallingRate(Observer):
-    """Lets the rate fall to 0 on a line after so many steps at its full height."""
-
-    def __init__(
-        self, set_rate: Callable[[float], None], rate: float, constant: int, steps: int
-    ) -> None:
-        self._set_rate, self._rate = set_rate, rate
-        self._constant, self._steps = constant, steps
+    def __init__(self, set_rate: Callable[[float], None], rate_at: Callable[[int], float]) -> None:
+        self._set_rate, self.rate_at = set_rate, rate_at
 
     def before_step(self, step: Step) -> None:
-        """Set the step's rate: the last one still moves."""
-        left = self._steps + 1 - max(step.number, self._constant)
-        self._set_rate(self._rate * min(1.0, left / (self._steps + 1 - self._constant)))
+        """Set it."""
+        self._set_rate(self.rate_at(step.number))
+
+
+def fall_from(rate: float, constant: int, steps: int) -> Callable[[int], float]:
+    """Return the rates that fall to 0 on a line after so many steps; the last one still moves."""
+    falling = steps + 1 - constant
+    return lambda step: rate * min(1.0, (steps + 1 - max(step, constant)) / falling)
 
 
 class _LossCurve(Observer):
@@ -135,7 +132,7 @@ class _LossCurve(Observer):
         *,
         every: int,
         last: int,
-        watch: Callable[[int], None] | None,
+        watch: Callable[[int], None],
     ) -> None:
         self._evaluate, self._every, self._last, self._watch = evaluate_now, every, last, watch
         self.evaluations = [Evaluation(samples=0, loss=evaluate_now())]
@@ -146,7 +143,7 @@ class _LossCurve(Observer):
             return True
         loss, samples = self._evaluate(), step.number * step.samples
         self.evaluations.append(Evaluation(samples=samples, loss=loss))
-        if math.isfinite(loss) and self._watch is not None:
+        if math.isfinite(loss):
             self._watch(samples)
         return math.isfinite(loss)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from advisor.engine.worker.emitter import Emitter
 from advisor.memory.measure import catch_out_of_memory
 from advisor.rate.data import BranchTask, Evaluation, TrialTask
-from advisor.rate.measure import FallingRate, apply_other_settings
+from advisor.rate.measure import RateCourse, apply_other_settings, fall_from
 from advisor.rate.measure_range import RisingRate
 from advisor.rate.range_data import LrRangeTask
 from advisor.statistics import median
@@ -28,6 +28,8 @@ from advisor.training.script.running import ScriptRun
 class RunningLoss(Observer):
     """Means of the training loss over windows of steps, each at the samples of its middle.
 
+    It also sets what goes with the task's rate before the first step.
+
     Attributes:
         evaluations: The first step's own loss, before it, then one for each window.
         diverged: Whether a loss was not finite.
@@ -36,7 +38,7 @@ class RunningLoss(Observer):
     def __init__(self, task: TrialTask, *, every: int) -> None:
         script = task.workload.script
         self.evaluations: list[Evaluation] = []
-        self.diverged = False
+        self.diverged, self._task = False, task
         self._every, self._divides = every, script is not None and script.divides_loss
         self._divisor = task.global_batch_size if task.loss_is_sum else 1
         self._losses: list[Tensor] = []
@@ -47,6 +49,11 @@ class RunningLoss(Observer):
     def deviation(self) -> float:
         """Standard deviation of a step's loss within a window, in the middle of all windows."""
         return math.sqrt(median(self._variances)) if self._variances else 0.0
+
+    def before_step(self, step: Step) -> None:
+        """Set it, once."""
+        if step.number == 1 and step.optimizer is not None:
+            apply_other_settings(step.optimizer, self._task)
 
     def after_step(self, step: Step) -> bool:
         """Take in the loss; return whether all are finite."""
@@ -73,18 +80,6 @@ class RunningLoss(Observer):
             self._variances += [float(values.var())] if len(losses) > 1 else []
         else:
             self.diverged = True
-
-
-class _Settings(Observer):
-    """Sets what goes with the task's rate before the first step."""
-
-    def __init__(self, task: TrialTask) -> None:
-        self._task = task
-
-    def before_step(self, step: Step) -> None:
-        """Set it, once."""
-        if step.number == 1 and step.optimizer is not None:
-            apply_other_settings(step.optimizer, self._task)
 
 
 def _start(
@@ -120,8 +115,8 @@ def run(task: TrialTask, emit: Emitter) -> None:
     follows = task.workload.script.stretches_schedule and task.decay_fraction > 0.0
     factor = RateFactor(task.learning_rate, 0 if follows else task.warmup_steps)
     constant = 0 if follows else steps - max(1, round(task.decay_fraction * steps))
-    falling = FallingRate(factor.set_rate, task.learning_rate, constant, steps)
-    observers = [*([] if follows else [falling]), _Settings(task), losses]
+    falling = RateCourse(factor.set_rate, fall_from(task.learning_rate, constant, steps))
+    observers = [*([] if follows else [falling]), losses]
     told = {"learning_rate": task.learning_rate, "steps": steps if follows else None}
     script = _start(task, emit, factor, observers, steps, **told)
 
@@ -150,4 +145,4 @@ def run_range(task: LrRangeTask, emit: Emitter) -> None:
     factor, deadline = RateFactor(task.low_rate), time.perf_counter() + task.budget_s
     rising = RisingRate(factor.set_rate, task, task.steps, deadline, leads=not emit.goes_on)
     script = _start(task, emit, factor, [rising], task.steps)
-    script.follow(lambda: emit(rising.make_curve(task, task.seeds[0], task.steps)))
+    script.follow(lambda: emit(rising.make_curve(task.seeds[0])))

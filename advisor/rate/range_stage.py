@@ -4,18 +4,28 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from advisor.engine.budget import RANGE_OF_LEFT, TRIAL_OF_LEFT
 from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.record import Series
 from advisor.engine.run import Run
-from advisor.errors import AdvisorError
+from advisor.errors import AdvisorError, UsageError
 from advisor.rate.alone import LEAST_SEEDS, Verdict, choose_next_rate, judge_alone
 from advisor.rate.conclude import FIRST_TRIAL_SEED, needs_range
-from advisor.rate.data import TRIALS, BranchTask, Candidate, TrialBranch, TrialTask
+from advisor.rate.data import TRIALS, BranchTask, Candidate, TrialTask
 from advisor.rate.range_data import LR_RANGES, LrRangeTask, RangePlan
-from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_test import conclude_lr_range
+from advisor.training.data import WorkloadFacts
 
+#: The batch where neither the user nor the model file names one.
+_USUAL_BATCH = 32
+#: The rate around which a range lies where the optimizer's own is 0.
+_USUAL_RATE = 0.01
+#: The range around the optimizer's own rate: seven decades, since that rate may be anything.
+LOW_FACTOR, HIGH_FACTOR = 1e-4, 1e3
+#: The range must span this much at least: below, noise decides where the loss is lowest.
+_LEAST_SPAN = 10.0
 #: Fewest steps of a curve: over seven decades each is then a factor of 1.3.
 _LEAST_CURVE_STEPS = 60
 #: Optimizer steps of a trial's branch, and the least worth judging.
@@ -27,6 +37,79 @@ _EXPECTED_RATES = 4
 #: Time of a trial step over a step of the range test: evaluations come on top.
 _OVERHEAD = 1.3
 T = TypeVar("T")
+
+
+def resolve_plan(asked: RangePlan, facts: WorkloadFacts) -> RangePlan:
+    """Return what was asked with its defaults filled in.
+
+    Raises UsageError where there is nothing to learn from, or batch or range are impossible.
+    """
+    unit, most, optimizer = facts.sample_unit, facts.dataset_size, facts.optimizer
+    size = asked.global_batch_size or _choose_batch(asked, facts)
+    micro = asked.micro_batch_size or size
+    own_rate = None if optimizer is None else optimizer.learning_rate
+    low = asked.low_rate or (own_rate or _USUAL_RATE) * LOW_FACTOR
+    high = asked.high_rate or (own_rate or _USUAL_RATE) * HIGH_FACTOR
+    refusals = (
+        (
+            facts.is_step_only,
+            f"{facts.file} has make_step, which keeps its optimizer to itself",
+            "Write make_model, make_dataset and make_optimizer for a range test.",
+        ),
+        (
+            not facts.has_dataset,
+            f"{facts.file} has no make_dataset, and synthetic batches leave nothing to learn",
+            "Add make_dataset to the model file.",
+        ),
+        (
+            own_rate is None,
+            f"the optimizer of {facts.file} has no learning rate",
+            "Give one whose parameter groups have `lr`.",
+        ),
+        (
+            most is not None and size > most,
+            f"--global-batch-size {size} is more than the dataset's {most} {unit}s",
+            f"Give {most} or less.",
+        ),
+        (
+            size % micro,
+            f"--micro-batch-size {micro} does not divide the batch of {size}",
+            "Give a divisor of it, or another --global-batch-size.",
+        ),
+        (
+            micro < facts.min_micro_batch_size,
+            f"the model does not train at micro-batch {micro}",
+            f"Give {facts.min_micro_batch_size} or more.",
+        ),
+        (
+            optimizer is not None and optimizer.needs_closure and micro != size,
+            f"{optimizer and optimizer.name} evaluates its batch again, which cannot be split",
+            "Leave out --micro-batch-size.",
+        ),
+        (
+            high < low * _LEAST_SPAN,
+            f"the range from {low:.3g} to {high:.3g} is too narrow",
+            "Let --to be at least ten times --from.",
+        ),
+    )
+    for is_refused, fault, next_step in refusals:
+        if is_refused:
+            raise UsageError(fault, next_step=next_step)
+    return replace(
+        asked,
+        global_batch_size=size,
+        micro_batch_size=micro,
+        gradient_accumulation_steps=size // micro,
+        low_rate=low,
+        high_rate=high,
+    )
+
+
+def _choose_batch(asked: RangePlan, facts: WorkloadFacts) -> int:
+    """Return the base batch, or the usual one, of whole micro-batches and within the dataset."""
+    size = max(facts.base_batch_size or _USUAL_BATCH, facts.min_micro_batch_size)
+    size, micro = min(size, facts.dataset_size or size), asked.micro_batch_size or 1
+    return max(size // micro, 1) * micro
 
 
 def run_ranged_rate(run: Run, find_way: Callable[[], Candidate | None]) -> None:
@@ -50,7 +133,7 @@ def run_ranged_rate(run: Run, find_way: Callable[[], Candidate | None]) -> None:
 def search_rate(run: Run, plan: RangePlan) -> None:
     """Run the range test; try the rate that it suggests, then towards the best one."""
     task, left_s = _make_range_task(run, plan), run.left_s
-    run.progress.stage(f"learning-rate range test: batch {plan.global_batch_size}", left_s=left_s)
+    run.progress.stage(f"learning-rate range test: batch {task.global_batch_size}", left_s=left_s)
     started = time.monotonic()
     curves = run_starts(run, task, LR_RANGES)
     conclusion = conclude_lr_range(curves)
@@ -71,15 +154,16 @@ def search_rate(run: Run, plan: RangePlan) -> None:
 
 def _make_range_task(run: Run, plan: RangePlan) -> LrRangeTask:
     """Return the range test within its share of the time left."""
-    assert plan.global_batch_size is not None
-    assert plan.micro_batch_size is not None
+    size, micro = plan.global_batch_size, plan.micro_batch_size
+    assert size is not None
+    assert micro is not None
     assert plan.low_rate is not None
     assert plan.high_rate is not None
     workload = run.spec.workload
     return LrRangeTask(
         workload=workload,
-        micro_batch_size=plan.micro_batch_size,
-        gradient_accumulation_steps=plan.global_batch_size // plan.micro_batch_size,
+        micro_batch_size=micro,
+        gradient_accumulation_steps=size // micro,
         low_rate=plan.low_rate,
         high_rate=plan.high_rate,
         steps=plan.steps,
@@ -92,33 +176,27 @@ def _make_range_task(run: Run, plan: RangePlan) -> LrRangeTask:
 
 def _try_rates(run: Run, task: LrRangeTask, suggested: float, fall: float, steps: int) -> None:
     tried: dict[float, Verdict] = {}
-    started = time.monotonic()
+    started, first = time.monotonic(), task.seeds[0] + FIRST_TRIAL_SEED
     while (rate := choose_next_rate(suggested, tried)) is not None:
         spent_s = time.monotonic() - started
         if tried and spent_s / len(tried) > run.left_s:
             run.progress.note("trial: no time left to try another rate")
             return
-        verdict = judge_alone(_train(run, task, rate, steps), fall=fall)
+        size = task.global_batch_size
+        run.progress.stage(f"trial: batch {size}, rate {rate:.3g}", left_s=run.left_s)
+        trial = make_trial(
+            run,
+            largest=task.micro_batch_size,
+            micro_batch_size=task.micro_batch_size,
+            gradient_accumulation_steps=task.gradient_accumulation_steps,
+            learning_rate=rate,
+            samples=steps * size,
+            seeds=tuple(range(first, first + LEAST_SEEDS)),
+        )
+        verdict = judge_alone(run_starts(run, trial, TRIALS), fall=fall)
         if verdict.is_too_short:
             return
         tried[rate] = verdict
-
-
-def _train(run: Run, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialBranch, ...]:
-    first = task.seeds[0] + FIRST_TRIAL_SEED
-    trial = make_trial(
-        run,
-        largest=task.micro_batch_size,
-        micro_batch_size=task.micro_batch_size,
-        gradient_accumulation_steps=task.gradient_accumulation_steps,
-        learning_rate=rate,
-        samples=steps * task.global_batch_size,
-        seeds=tuple(first + seed for seed in range(LEAST_SEEDS)),
-    )
-    run.progress.stage(
-        f"trial: batch {trial.global_batch_size}, rate {rate:.3g}", left_s=run.left_s
-    )
-    return run_starts(run, trial, TRIALS)
 
 
 def choose_evaluation_batch(run: Run, largest: int) -> int:

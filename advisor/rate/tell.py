@@ -23,27 +23,30 @@ _MOST_RATES = 8
 
 def describe_learning_rate(rate: LearningRate) -> str:
     """Return the rate, the rule that proposed it, and what capped it."""
-    parts = [f"not advised: {rate.reason}" if rate.value is None else format_figure(rate.value)]
+    return "; ".join(filter(None, _list_parts(rate)))
+
+
+def _list_parts(rate: LearningRate) -> Iterator[str]:
+    yield f"not advised: {rate.reason}" if rate.value is None else format_figure(rate.value)
     if rate.rule:
-        parts.append(f"rule: {rate.rule}")
+        yield f"rule: {rate.rule}"
     if rate.proposed is not None:
         is_ranged = rate.rule.startswith("range test")
-        subject = "it suggests" if is_ranged else "the rule proposes"
-        parts.append(f"{subject} {format_figure(rate.proposed)}")
+        subject, span = "it suggests" if is_ranged else "the rule proposes", ""
         if rate.low is not None and rate.high is not None and rate.low != rate.high:
-            span = f"{format_figure(rate.low)} to {format_figure(rate.high)}"
-            parts[-1] += f" (good rates: {span})" if is_ranged else f" ({span} over the noise)"
+            ends = f"{format_figure(rate.low)} to {format_figure(rate.high)}"
+            span = f" (good rates: {ends})" if is_ranged else f" ({ends} over the noise)"
+        yield f"{subject} {format_figure(rate.proposed)}{span}"
     if rate.base_value is not None:
         size = rate.base_batch_size
         at = "" if size is None else f" at batch {format_count(size)}"
-        parts.append(f"base {format_figure(rate.base_value)}{at}")
-    parts += [moved] if (moved := describe_move(rate)) else []
-    if rate.value is not None and rate.reason:
-        parts.append(rate.reason)
-    return "; ".join(parts)
+        yield f"base {format_figure(rate.base_value)}{at}"
+    yield _describe_move(rate)
+    if rate.value is not None:
+        yield rate.reason
 
 
-def describe_move(rate: LearningRate) -> str:
+def _describe_move(rate: LearningRate) -> str:
     """Return what the trial did to the proposed rate; empty where it stands."""
     moved = "raised" if rate.raised_by else "lowered" if rate.capped_by else ""
     return f"{moved} by the trial" if moved else ""
@@ -69,15 +72,14 @@ def format_beta(beta: float) -> str:
 
 
 def _describe_trial(branches: Sequence[TrialBranch]) -> str:
-    ends = write_ends(branches)
-    diverged = sum(branch.diverged for branch in branches)
-    size, rate = branches[0].global_batch_size, branches[0].learning_rate
+    ends, diverged = _write_ends(branches), sum(branch.diverged for branch in branches)
+    size, rate = branches[0].key
     head = f"batch {format_count(size)} at {format_figure(rate)}, {count_of(len(branches), 'seed')}"
     seen = (f"last loss {ends}" if ends else "", f"{diverged} diverged" if diverged else "")
     return ": ".join(filter(None, (head, ", ".join(filter(None, seen)))))
 
 
-def write_ends(branches: Sequence[TrialBranch]) -> str:
+def _write_ends(branches: Sequence[TrialBranch]) -> str:
     """Return the last losses of those that did not diverge; empty where all did."""
     losses = sorted(b.evaluations[-1].loss for b in branches if b.evaluations and not b.diverged)
     return " to ".join(dict.fromkeys(map(format_number, (*losses[:1], *losses[-1:]))))
@@ -92,21 +94,19 @@ def describe_range(curves: Sequence[LrRangeCurve]) -> list[str]:
     steps = count_of(own[-1].steps, "step")
     first, last = format_figure(own[-1].rates[0]), format_figure(max(c.rates[-1] for c in own))
     head = f"{count_of(len(own), 'seed')}, {steps} from {first} up, at most to {last}"
-    return [head, *(_describe_seed(each) for each in conclusion.seeds)]
+    return [head, *(f"seed {each.seed}: {_describe_seed(each)}" for each in conclusion.seeds)]
 
 
 def _describe_seed(seed: LrRangeSeed) -> str:
     """Return where one seed's smoothed loss turns."""
     if seed.lowest_at is None or seed.learns_from is None or seed.steepest_at is None:
-        return f"seed {seed.seed}: the loss stays at {format_number(seed.first_loss)}"
-    parts = [
-        f"seed {seed.seed}: learns from {format_figure(seed.learns_from)}",
-        f"fastest at {format_figure(seed.steepest_at)}",
-        f"lowest loss {format_number(seed.lowest_loss)} at {format_figure(seed.lowest_at)}",
-    ]
+        return f"the loss stays at {format_number(seed.first_loss)}"
+    lowest = f"{format_number(seed.lowest_loss)} at {format_figure(seed.lowest_at)}"
+    text = f"learns from {format_figure(seed.learns_from)}, fastest at "
+    text += f"{format_figure(seed.steepest_at)}, lowest loss {lowest}"
     if seed.diverges_at is not None:
-        parts.append(f"clearly rising from {format_figure(seed.diverges_at)}")
-    return ", ".join(parts)
+        text += f", clearly rising from {format_figure(seed.diverges_at)}"
+    return text
 
 
 def head_lr_range(conclusions: Conclusions) -> Headline:
@@ -118,9 +118,9 @@ def head_lr_range(conclusions: Conclusions) -> Headline:
         return Headline(
             answer=f"No learning rate: {why.rstrip('.')}", missing=f"no learning rate: {reason}"
         )
-    size = record.all(LR_RANGES)[-1].global_batch_size
-    pair = f"learning rate {format_figure(rate.value)} with batch {format_count(size)}"
+    size = format_count(record.all(LR_RANGES)[-1].global_batch_size)
     incomplete = "" if record.complete else " (from an incomplete run)"
+    pair = f"learning rate {format_figure(rate.value)} with batch {size}"
     return Headline(answer=f"Train at {pair}{incomplete}")
 
 
@@ -132,48 +132,55 @@ def tell_lr_range(conclusions: Conclusions) -> Told:
     groups = group_pairs(record.all(TRIALS)).values()
     rows += [Row("Trial", _describe_trial(branches)) for branches in groups]
     if rate is not None:
-        change = f"; {moved}" if (moved := describe_move(rate)) else ""
         value = "not advised" if rate.value is None else format_figure(rate.value)
-        rows.append(Row("Learning rate", f"{value}: {rate.reason}{change}"))
+        parts = (f"{value}: {rate.reason}", _describe_move(rate))
+        rows.append(Row("Learning rate", "; ".join(filter(None, parts))))
     return Told(rows=tuple(rows), charts=(_draw_curves(conclusions),))
 
 
-def _list_conclusion(conclusion: LrRangeConclusion | None) -> Iterator[Row]:
-    if conclusion is None:
+def _list_conclusion(found: LrRangeConclusion | None) -> Iterator[Row]:
+    if found is None:
         return
-    if conclusion.low is None or conclusion.suggested is None:
-        yield Row("Good rates", f"inconclusive: {conclusion.reason}")
+    if found.low is None or found.suggested is None:
+        yield Row("Good rates", f"inconclusive: {found.reason}")
         return
-    span = f"from {format_figure(conclusion.low)} up"
-    if conclusion.high is not None:
-        span = f"{format_figure(conclusion.low)} to {format_figure(conclusion.high)}"
-    yield Row("Good rates", f"{span}: {conclusion.reason}")
-    lowest = format_figure(conclusion.suggested)
+    start = "from " if found.high is None else ""
+    yield Row("Good rates", f"{start}{_format_good_rates(found)}: {found.reason}")
+    lowest = format_figure(found.suggested)
     yield Row("Suggested", f"{lowest}, where the loss is as low as it gets")
-    if conclusion.one_cycle_maximum is not None and conclusion.one_cycle_base is not None:
-        top, base = map(format_figure, (conclusion.one_cycle_maximum, conclusion.one_cycle_base))
+    if found.one_cycle_maximum is not None and found.one_cycle_base is not None:
+        top, base = map(format_figure, (found.one_cycle_maximum, found.one_cycle_base))
         text = f"maximum {top}, start {base} (1/25 of it); passed by, not stayed at"
         yield Row("One cycle", text)
 
 
+def _format_good_rates(found: LrRangeConclusion) -> str:
+    up_to = "up" if found.high is None else f"to {format_figure(found.high)}"
+    return f"{format_figure(found.low or 0.0)} {up_to}"
+
+
 def _draw_curves(conclusions: Conclusions) -> Chart:
     """Return the loss against the rate: each seed's smoothed curve."""
-    conclusion, rate = conclusions.of(LR_RANGE), conclusions.of(LEARNING_RATE)
-    low, high = (None, None) if conclusion is None else (conclusion.low, conclusion.high)
-    most = math.inf if high is None else high * _SHOWN_BEYOND
-    span = None if low is None or high is None else Mark("good rates", low, high)
-    chosen = None if rate is None or rate.value is None else Mark("advised", rate.value)
-    reason = "no curve was measured" if conclusion is None else conclusion.reason
+    found, rate = conclusions.of(LR_RANGE), conclusions.of(LEARNING_RATE)
+    marks, most, head = [], math.inf, "No rate is told good"
+    if rate is not None and rate.value is not None:
+        marks.append(Mark("advised", rate.value))
+    if found is not None and found.high is not None:
+        most = found.high * _SHOWN_BEYOND
+        if found.low is not None:
+            marks.append(Mark("good rates", found.low, found.high))
+            head = "Good rates"
+    reason = "no curve was measured" if found is None else found.reason
     return Chart(
         title="Loss while the learning rate rises",
-        caption=f"{'No rate is told good' if span is None else 'Good rates'}: {reason}.",
+        caption=f"{head}: {reason}.",
         x_label="learning rate",
         y_label="training loss",
         lines=tuple(
             Line(f"seed {curve.seed}, smoothed", _smooth(curve, most))
             for curve in conclusions.record.all(LR_RANGES)
         ),
-        x_marks=tuple(mark for mark in (chosen, span) if mark is not None),
+        x_marks=tuple(marks),
     )
 
 
@@ -181,13 +188,9 @@ def _smooth(curve: LrRangeCurve, most: float) -> tuple[Datum, ...]:
     smoothed = smooth_curve(curve)
     if smoothed is None:
         return ()
-    pairs = [
-        (float(rate), float(level))
-        for rate, level in zip(smoothed.rates, smoothed.levels, strict=True)
-        if rate <= most
-    ]
-    every = max(1, len(pairs) // _MOST_POINTS)
-    return tuple(Datum(x=rate, y=level) for rate, level in pairs[::every])
+    pairs = zip(smoothed.rates.tolist(), smoothed.levels.tolist(), strict=True)
+    shown = [Datum(x=rate, y=level) for rate, level in pairs if rate <= most]
+    return tuple(shown[:: max(1, len(shown) // _MOST_POINTS)])
 
 
 def draw_up_screen(conclusions: Conclusions) -> Screen:
@@ -205,11 +208,10 @@ def draw_up_screen(conclusions: Conclusions) -> Screen:
 
 def _list_lines(rate: LearningRate | None, found: LrRangeConclusion | None) -> Iterator[str]:
     if found is not None and found.low is not None:
-        up_to = "up" if found.high is None else f"to {format_figure(found.high)}"
-        yield f"Good rates: {format_figure(found.low)} {up_to}; {found.reason}."
+        yield f"Good rates: {_format_good_rates(found)}; {found.reason}."
     if rate is None or rate.value is None:
         return
-    yield f"{'; '.join(filter(None, (begin_sentence(rate.reason), describe_move(rate))))}."
+    yield f"{'; '.join(filter(None, (begin_sentence(rate.reason), _describe_move(rate))))}."
     if found is not None and found.one_cycle_maximum is not None and found.one_cycle_base:
         top, start = map(format_figure, (found.one_cycle_maximum, found.one_cycle_base))
         yield f"For a one-cycle schedule: from {start} up to {top} and down again."
@@ -220,16 +222,16 @@ def _tabulate(conclusions: Conclusions, rate: LearningRate | None) -> Table | No
     tried = sorted(group_pairs(conclusions.record.all(TRIALS)).items())[:_MOST_RATES]
     if not tried:
         return None
-    groups = [branches for _, branches in tried]
+    rates, groups = [key[1] for key, _ in tried], [branches for _, branches in tried]
     diverged = [sum(branch.diverged for branch in branches) for branches in groups]
     return draw_up(
         [
-            ("rate", [format_figure(each) for (_, each), _ in tried]),
+            ("rate", [*map(format_figure, rates)]),
             ("starts", [format_count(len(branches)) for branches in groups]),
-            ("last loss", [write_ends(branches) for branches in groups]),
-            ("diverged", [format_count(count) for count in diverged]),
+            ("last loss", [*map(_write_ends, groups)]),
+            ("diverged", [*map(format_count, diverged)]),
         ],
-        marks=[">" * (rate is not None and each == rate.value) for (_, each), _ in tried],
+        marks=[">" * (rate is not None and each == rate.value) for each in rates],
         legend="> advised; trained at from fresh starts",
         is_narrow=True,
     )

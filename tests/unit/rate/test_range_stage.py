@@ -9,8 +9,7 @@ from advisor.errors import DeviceError, UsageError
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import settle_ranged_rate
 from advisor.rate.range_data import RangePlan
-from advisor.rate.range_plan import resolve_plan
-from advisor.rate.range_stage import run_ranged_rate
+from advisor.rate.range_stage import resolve_plan, run_ranged_rate
 from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import WorkloadSpec
 from tests.given import open_run
