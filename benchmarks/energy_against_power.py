@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.device.data import Telemetry
 from advisor.memory.data import Probe
-from advisor.throughput.blocks import measure_block_energy_j
+from advisor.throughput.blocks import measure_rise
 from advisor.throughput.efficiency import estimate_energy_per_sample
 
 #: Over which time power is a mean, on cards that do not give it at once.
@@ -85,7 +85,7 @@ def measure_power_times_time_j(probe: Probe, telemetry: Telemetry) -> float | No
             for at_s, watts in zip(telemetry.at_s, telemetry.power_w, strict=False)
             if began_s + POWER_MEAN_S <= at_s <= ended_s
         ]
-        is_covered = measure_block_energy_j(telemetry, (began_s, ended_s)) is not None
+        is_covered = measure_rise(telemetry, telemetry.energy_j, (began_s, ended_s)) is not None
         if is_covered and len(power_w) >= LEAST_POWER_SAMPLES:
             energy_j = statistics.fmean(power_w) * (ended_s - began_s)
             per_sample_j.append(energy_j / (steps * probe.micro_batch_size))

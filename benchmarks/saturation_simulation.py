@@ -182,9 +182,7 @@ def run_stage(case: Case, largest: int, noise: float, seed: int) -> Measured:
     probes: list[Probe] = []
     for session in range(MOST_SESSIONS):
         probes += time_session(case, sizes, noise, session, seed)
-        found = conclude_throughput(
-            probes, largest_micro_batch_size=largest, range_end="dataset", peak_bytes={}
-        )
+        found = conclude_throughput(probes, largest_micro_batch_size=largest, range_end="dataset")
         if session + 1 >= LEAST_SESSIONS and is_settled(found.saturation):
             break
         sizes = choose_next(found, session=session, kept=())

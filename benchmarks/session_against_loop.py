@@ -253,7 +253,6 @@ def _conclude(sessions: Sequence[Session]) -> ThroughputConclusion:
         [session.probe for session in sessions],
         largest_micro_batch_size=None,
         range_end="cap",
-        peak_bytes={},
         telemetry=[session.telemetry for session in sessions],
     )
 

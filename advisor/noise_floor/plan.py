@@ -15,7 +15,6 @@ from advisor.statistics import compare_rates, median
 from advisor.throughput.blocks import discard_held_blocks
 from advisor.throughput.data import TELEMETRY
 from advisor.throughput.disturbances import name_disturbances
-from advisor.throughput.session_groups import measure_session_levels
 
 
 def conclude_noise_floor(conclusions: Conclusions) -> NoiseFloor | None:
@@ -46,7 +45,6 @@ def conclude_noise_floor(conclusions: Conclusions) -> NoiseFloor | None:
             timed,
             telemetry,
             discarded=valid.discarded,
-            session_levels=measure_session_levels(timed),
             environment=conclusions.record.environment,
         ),
     )

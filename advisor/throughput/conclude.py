@@ -15,7 +15,7 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.law import find_peaks, fit_memory, predict_peak_bytes
 from advisor.memory.plan import MEMORY
-from advisor.predict.data import STEP_COST, LimitedBy
+from advisor.predict.data import STEP_COST, LimitedBy, StepCost
 from advisor.statistics import (
     Estimate,
     estimate_median_over_sessions,
@@ -27,14 +27,14 @@ from advisor.throughput.blocks import discard_held_blocks
 from advisor.throughput.data import TELEMETRY, ThroughputConclusion, ThroughputPoint
 from advisor.throughput.disturbances import name_disturbances
 from advisor.throughput.efficiency import (
-    add_efficiency,
     estimate_energy_per_sample,
-    find_cheapest_size,
+    find_device_peaks,
+    find_speed_limit,
 )
 from advisor.throughput.paired_sizes import PairedSizes, pair_sizes
 from advisor.throughput.saturation import CONFIDENCE, find_saturation, measure_fall
-from advisor.throughput.session_groups import measure_session_levels
 from advisor.throughput.step_law import StepLaw, choose_law, fit_laws
+from advisor.training.data import Precision
 
 #: Share of a step's wall time from which on issuing it counts as all of it.
 HOST_BOUND_FRACTION = 0.9
@@ -53,17 +53,18 @@ def conclude_throughput(
     *,
     largest_micro_batch_size: int | None,
     range_end: LimitedBy,
-    peak_bytes: Mapping[int, int],
     smallest_micro_batch_size: int = 1,
     batch_multiple: int = 1,
     telemetry: Sequence[Telemetry] = (),
     environment: Environment | None = None,
+    cost: StepCost | None = None,
+    precision: Precision = "fp32",
 ) -> ThroughputConclusion:
     """Return the throughput curve, its law, and the saturation batch.
 
-    Of the probes those of throughput count that ran to their end, up to the largest size (None: no
-    limit). `range_end` is what makes that the largest, `peak_bytes` were measured, by size. Others
-    than multiples, and those below the smallest, do not run.
+    Of the probes those of throughput are timed that ran to their end, up to the largest size (None:
+    no limit). `range_end` is what makes that the largest. Others than multiples, and those below
+    the smallest, do not run.
     """
     valid = discard_held_blocks(probes, telemetry)
     usable = [
@@ -77,11 +78,6 @@ def conclude_throughput(
         size: [probe for probe in usable if probe.micro_batch_size == size]
         for size in sorted({probe.micro_batch_size for probe in usable})
     }
-    energy = estimate_energy_per_sample(usable, telemetry)
-    points = tuple(
-        _make_point(size, mine, peak_bytes.get(size), energy.get(size))
-        for size, mine in by_size.items()
-    )
     step_s = {
         session: {
             p.micro_batch_size: p.fastest_step_s or min(p.calm_step_times_s)
@@ -94,6 +90,7 @@ def conclude_throughput(
     fitted = (paired.sizes, paired.step_s, paired.errors)
     laws = fit_laws(*fitted)
     line = next(iter(fit_laws(*fitted, kinds=("affine",))), None)
+    fixed_s, per_sample_s = (None, None) if line is None else line.coefficients[:2]
     optimizer_step_s, optimizer_error_s = _estimate_optimizer_step_s(by_size) or (None, None)
     largest = max(by_size, default=None)
     is_whole = (largest or 0) >= _WHOLE_FRACTION * (largest_micro_batch_size or 0)
@@ -105,18 +102,52 @@ def conclude_throughput(
         - (smallest_micro_batch_size - 1) // batch_multiple,
         host_bound=_is_host_bound(by_size),
     )
+    peaks, memory_law = find_peaks(probes), fit_memory(probes)
+    device_peaks = find_device_peaks(usable, environment, precision, cost)
+    energy = estimate_energy_per_sample(usable, telemetry)
+    points = {}
+    for size, mine in by_size.items():
+        # On the log scale, so that no end is below 0.
+        logs = [[math.log(seconds) for seconds in probe.step_times_s] for probe in mine]
+        log_s = estimate_median_over_sessions(logs, CONFIDENCE)
+        micro_s = [median(p.micro_step_times_s) for p in mine if p.micro_step_times_s]
+        seconds = exponentiate(log_s)
+        flops, bandwidth = device_peaks.find_shares(cost, size, seconds.point)
+        points[size] = ThroughputPoint(
+            micro_batch_size=size,
+            samples_per_s=exponentiate(log_s, factor=size, inverse=True),
+            step_s=seconds,
+            micro_step_s=median(micro_s) if micro_s else None,
+            sessions=len(mine),
+            energy_per_sample_j=energy.get(size),
+            flops_fraction=flops,
+            bandwidth_fraction=bandwidth,
+            peak_bytes=peaks.get(size),
+            predicted_peak_bytes=None
+            if size in peaks or memory_law is None
+            else predict_peak_bytes(size, peaks, memory_law),
+        )
     decisive = saturation.batch_size or largest
-    half_width = None
-    speed = next((p.samples_per_s for p in points if p.micro_batch_size == decisive), None)
-    if speed is not None and speed.point and speed.low is not None and speed.high is not None:
-        half_width = (speed.high - speed.low) / 2.0 / speed.point
+    half_width = speed_limit = None
+    if decisive is not None:
+        speed = points[decisive].samples_per_s
+        if speed.point and speed.low is not None and speed.high is not None:
+            half_width = (speed.high - speed.low) / 2.0 / speed.point
+        speed_limit = find_speed_limit(
+            points[decisive],
+            by_size[decisive],
+            source=device_peaks.source,
+            fixed_s=fixed_s,
+            is_host_bound=saturation.status == "host_bound",
+        )
+    joules = {size: each.point for size, each in energy.items() if each.point is not None}
     times = [[median(probe.step_times_s) for probe in mine] for mine in by_size.values()]
     spreads = [(max(each) - min(each)) / 2.0 / median(each) for each in times if len(each) >= 2]
     return ThroughputConclusion(
-        points=points,
+        points=tuple(points.values()),
         half_saturation_batch_size=_estimate_half_saturation(line, paired),
-        fixed_s=None if line is None else line.coefficients[0],
-        per_sample_s=None if line is None else line.coefficients[1],
+        fixed_s=fixed_s,
+        per_sample_s=per_sample_s,
         optimizer_step_s=optimizer_step_s,
         optimizer_step_error_s=optimizer_error_s,
         step_law=choose_law(laws, *fitted),
@@ -125,33 +156,12 @@ def conclude_throughput(
         session_spread_fraction=max(spreads, default=None),
         decisive_micro_batch_size=decisive,
         half_width_fraction=half_width,
-        cheapest_micro_batch_size=find_cheapest_size(energy),
+        cheapest_micro_batch_size=min(joules, key=joules.__getitem__, default=None),
+        speed_limit=speed_limit,
         discarded_blocks=valid.discarded,
         disturbances=name_disturbances(
-            usable,
-            telemetry,
-            discarded=valid.discarded,
-            session_levels=measure_session_levels(usable),
-            environment=environment,
+            usable, telemetry, discarded=valid.discarded, environment=environment
         ),
-    )
-
-
-def _make_point(
-    size: int, probes: Sequence[Probe], peak_bytes: int | None, energy_j: Estimate | None
-) -> ThroughputPoint:
-    """Return the speed at one size; its interval, made on the log scale, has no end below 0."""
-    logs = [[math.log(seconds) for seconds in probe.step_times_s] for probe in probes]
-    log_s = estimate_median_over_sessions(logs, CONFIDENCE)
-    micro_s = [median(p.micro_step_times_s) for p in probes if p.micro_step_times_s]
-    return ThroughputPoint(
-        micro_batch_size=size,
-        samples_per_s=exponentiate(log_s, factor=size, inverse=True),
-        step_s=exponentiate(log_s),
-        micro_step_s=median(micro_s) if micro_s else None,
-        sessions=len(probes),
-        energy_per_sample_j=energy_j,
-        peak_bytes=peak_bytes,
     )
 
 
@@ -162,10 +172,9 @@ def _estimate_half_saturation(line: StepLaw | None, paired: PairedSizes) -> Esti
     fixed_s, per_sample_s, _ = line.coefficients
     if paired.degrees_of_freedom < 1:
         return Estimate(fixed_s / per_sample_s, None, None, CONFIDENCE)
-    covariance, degrees = [row[:2] for row in line.covariance[:2]], paired.degrees_of_freedom
-    ratio = fieller_ratio(fixed_s, per_sample_s, covariance, degrees, CONFIDENCE)
-    low = None if ratio.low is None else max(ratio.low, 0.0)
-    return Estimate(ratio.point, low, ratio.high, CONFIDENCE)
+    covariance = [row[:2] for row in line.covariance[:2]]
+    ratio = fieller_ratio(fixed_s, per_sample_s, covariance, paired.degrees_of_freedom, CONFIDENCE)
+    return replace(ratio, low=None if ratio.low is None else max(ratio.low, 0.0))
 
 
 def _estimate_optimizer_step_s(by_size: _BySize) -> tuple[float, float] | None:
@@ -175,18 +184,19 @@ def _estimate_optimizer_step_s(by_size: _BySize) -> tuple[float, float] | None:
     difference by its noise, which is proportional to the step time. Both are the fastest seen, as a
     neighbour disturbs the one and not the other.
     """
-    differences, weights = [], []
-    for probes in by_size.values():
-        timed = [probe for probe in probes if probe.micro_step_times_s]
-        steps_s = [min(probe.calm_step_times_s) for probe in timed]
-        passes_s = [min(probe.micro_step_times_s) for probe in timed]
-        if timed:
-            differences.append(
-                median([step_s - pass_s for step_s, pass_s in zip(steps_s, passes_s, strict=True)])
-            )
-            weights.append(median(steps_s) ** -2.0)
-    if not weights:
+    pairs = [
+        [
+            (min(p.calm_step_times_s), min(p.micro_step_times_s))
+            for p in probes
+            if p.micro_step_times_s
+        ]
+        for probes in by_size.values()
+    ]
+    timed = [each for each in pairs if each]
+    if not timed:
         return None
+    differences = [median([step_s - pass_s for step_s, pass_s in each]) for each in timed]
+    weights = [median([step_s for step_s, _ in each]) ** -2.0 for each in timed]
     mean = float(np.average(differences, weights=weights))
     squared = float(np.average(np.square(np.subtract(differences, mean)), weights=weights))
     error = math.sqrt(squared / max(len(differences) - 1, 1))
@@ -211,36 +221,19 @@ def _is_host_bound(by_size: _BySize) -> bool:
 def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
     record, memory = conclusions.record, conclusions.of(MEMORY)
     probes, facts = record.all(PROBES), record.workload
-    timed = [probe for probe in probes if probe.stage == "throughput"]
-    if memory is None or not timed:
+    if memory is None or all(probe.stage != "throughput" for probe in probes):
         return None
-    peaks, law = find_peaks(probes), fit_memory(probes)
-    throughput = conclude_throughput(
+    return conclude_throughput(
         probes,
         largest_micro_batch_size=memory.max_micro_batch_size,
         range_end=memory.limited_by,
-        peak_bytes=peaks,
         smallest_micro_batch_size=1 if facts is None else facts.min_micro_batch_size,
         batch_multiple=record.command.limits.batch_multiple,
         telemetry=record.all(TELEMETRY),
         environment=record.environment,
-    )
-    throughput = add_efficiency(
-        throughput,
-        timed,
         cost=record.get(STEP_COST),
-        environment=record.environment,
         precision=record.command.precision,
     )
-    if law is None:
-        return throughput
-    points = (
-        replace(point, predicted_peak_bytes=predict_peak_bytes(point.micro_batch_size, peaks, law))
-        if point.peak_bytes is None
-        else point
-        for point in throughput.points
-    )
-    return replace(throughput, points=tuple(points))
 
 
 THROUGHPUT = Topic("throughput", ThroughputConclusion, _conclude)

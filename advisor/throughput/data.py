@@ -16,6 +16,8 @@ from advisor.throughput.step_law import StepLaw
 SaturationStatus = Literal[
     "saturated", "rising", "memory_limited", "host_bound", "retrograde", "inconclusive"
 ]
+#: The data sheet, or a matrix product that was timed on this machine.
+PeakSource = Literal["data sheet", "matrix product"]
 SpeedLimitKind = Literal["host", "heap", "fixed", "arithmetic", "bandwidth", "neither"]
 
 
@@ -101,9 +103,8 @@ class SpeedLimit(msgspec.Struct, frozen=True, kw_only=True):
     #: any size. `arithmetic`, `bandwidth`: at least half of the device's peak is reached.
     #: `neither`: both peaks are far. None where the figures are missing.
     kind: SpeedLimitKind | None
-    #: What the operations are compared with: the data sheet, or a matrix product that was timed on
-    #: this machine.
-    peak: Literal["data sheet", "matrix product"] | None = None
+    #: What the operations are compared with.
+    peak: PeakSource | None = None
     flops_fraction: float | None = None
     bandwidth_fraction: float | None = None
     #: Share of a step in which the host issued work; GPUs only.

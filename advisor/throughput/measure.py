@@ -13,7 +13,6 @@ import time
 from typing import Any, NamedTuple
 
 import torch
-from msgspec.structs import replace
 
 from advisor.engine.worker.emitter import Emit
 from advisor.engine.worker.failure import describe
@@ -120,24 +119,24 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
                 is_refused = size in task.untried and not is_out_of_memory(error)
                 if not (is_refused or is_out_of_memory(error)):
                     raise
-                message = describe(error)[:MESSAGE_LENGTH]
-                probe = make_probe(task, size, timed.pop(size, Timed()), message=message)
-                emit(replace(probe, outcome="refused") if is_refused else probe)
+                outcome = "refused" if is_refused else "oom"
+                failed, message = timed.pop(size, Timed()), describe(error)[:MESSAGE_LENGTH]
+                emit(make_probe(task, size, failed, outcome=outcome, message=message))
                 sizes.remove(size)
             release_cached_memory(device)
     with catch_out_of_memory():  # a neighbour may have come meanwhile
         canary_times_s.append(time_product(device))
     for size in sorted(sizes):
-        probe = make_probe(task, size, timed[size])
-        emit(
-            replace(
-                probe,
-                is_steady=probe.is_steady and settled,
-                first_step_s=loaded_s + (timed[size].first_step_s or 0.0),
-                canary_times_s=tuple(canary_times_s),
-                canary_flops=count_product_flops(device),
-            )
+        probe = make_probe(
+            task,
+            size,
+            timed[size],
+            is_steady=timed[size].is_steady and settled,
+            first_step_s=loaded_s + (timed[size].first_step_s or 0.0),
+            canary_times_s=tuple(canary_times_s),
+            canary_flops=count_product_flops(device),
         )
+        emit(probe)
 
 
 def _time_size(bench: _Bench, timed: dict[int, Timed], task: ThroughputTask) -> None:

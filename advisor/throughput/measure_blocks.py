@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import torch
+from msgspec.structs import replace
 
 from advisor.memory.data import Probe
 from advisor.throughput.data import ThroughputTask
@@ -71,19 +72,20 @@ class BlockTimer(Observer):
         issued_s = time.perf_counter()
         synchronise(self._device)
         done_s, use = time.perf_counter(), _read_use()
-        is_cpu = self._device.type == "cpu"
         self.block = Block(
             steps=self._count,
             step_s=(done_s - self._start_s) / self._count,
             span_s=(self._began_s, time.monotonic()),
-            enqueue_s=None if is_cpu else (issued_s - self._start_s) / self._count,
         )
-        if is_cpu:
+        if self._device.type == "cpu":
             steps_s = np.diff([self._start_s, *ends_s]) / every
             self.block = self.block._replace(
                 low_step_s=float(np.quantile(steps_s, _LOW_QUANTILE)),
                 use=tuple(np.subtract(use, self._use).tolist()),
             )
+        else:
+            issuing_s = issued_s - self._start_s
+            self.block = self.block._replace(enqueue_s=issuing_s / self._count)
         if self._edges:
             self._edges[1].record()
             synchronise(self._device)
@@ -112,17 +114,15 @@ class Timed(msgspec.Struct):
     micro_step_times_s: list[float] = []
 
 
-def make_probe(
-    task: ThroughputTask, size: int, timed: Timed, *, message: str | None = None
-) -> Probe:
-    """Return the probe of a size; with a message, one that ran out of memory."""
+def make_probe(task: ThroughputTask, size: int, timed: Timed, **more: Any) -> Probe:
+    """Return the probe of a size, with what else is known of it."""
     blocks, steps = timed.blocks, sum(block.steps for block in timed.blocks)
     faults, kernel_s, processor_s = np.sum([(0.0, 0.0, 0.0), *(b.use for b in blocks)], axis=0)
-    return Probe(
+    probe = Probe(
         stage="throughput",
         session=task.session,
         micro_batch_size=size,
-        outcome="fit" if message is None else "oom",
+        outcome="fit",
         steps=steps,
         step_times_s=tuple(block.step_s for block in blocks),
         block_spans_s=tuple(block.span_s for block in blocks),
@@ -136,7 +136,7 @@ def make_probe(
         enqueue_times_s=tuple(block.enqueue_s for block in blocks if block.enqueue_s is not None),
         peak_allocated_bytes=blocks[-1].peak_bytes if blocks else None,
         micro_step_times_s=tuple(timed.micro_step_times_s),
-        message=message,
         page_faults_per_step=float(faults / steps) if processor_s > 0.0 else None,
         kernel_time_fraction=float(kernel_s / processor_s) if processor_s > 0.0 else None,
     )
+    return replace(probe, **more)

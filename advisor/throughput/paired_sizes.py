@@ -78,32 +78,30 @@ def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes:
     Source: two-way additive analysis of variance (Fisher 1925), fitted by reweighted least squares
     (Beaton and Tukey 1974).
     """
-    sizes = sorted({size for times in step_s.values() for size in times})
-    count, last = len(sizes), len(step_s) - 1
-    rows, levels = [], []
-    for session, times in enumerate(step_s.values()):
-        for size, seconds in sorted(times.items()):
-            row = np.zeros(count + max(last, 0))
-            row[sizes.index(size)] = 1.0
-            # A session is a deviation; all of them sum to zero.
-            row[count:] = -1.0 if session == last else np.arange(last) == session
-            rows.append(row)
-            levels.append(np.log(seconds))
-    design = np.stack(rows) if rows else np.zeros((0, 0))
-    degrees = len(rows) - design.shape[1]
-    if degrees < 1 or count < 2 or np.linalg.matrix_rank(design) < design.shape[1]:
-        fastest = (min(each[size] for each in step_s.values() if size in each) for size in sizes)
-        return PairedSizes(
-            tuple(sizes), tuple(fastest), (_UNSHOWN_ERROR,) * count, 0, (*step_s.values(),)
-        )
-    solution, variance = _fit_robustly(design, np.array(levels), degrees)
+    timed = [
+        (session, size, seconds)
+        for session, times in enumerate(step_s.values())
+        for size, seconds in sorted(times.items())
+    ]
+    sizes, sessions = sorted({size for _, size, _ in timed}), (*step_s.values(),)
+    count, last = len(sizes), max(len(sessions) - 1, 0)
+    # A session is a deviation; all of them sum to zero.
+    deviations = np.concatenate([np.eye(last), -np.ones((1, last))])
+    places = [sizes.index(size) for _, size, _ in timed]
+    owners = [session for session, _, _ in timed]
+    design = np.concatenate([np.eye(count)[places], deviations[owners]], axis=1)
+    degrees = len(timed) - count - last
+    if degrees < 1 or count < 2 or np.linalg.matrix_rank(design) < count + last:
+        fastest = (min(each[size] for each in sessions if size in each) for size in sizes)
+        return PairedSizes(tuple(sizes), tuple(fastest), (_UNSHOWN_ERROR,) * count, 0, sessions)
+    solution, variance = _fit_robustly(design, np.log([each[2] for each in timed]), degrees)
     covariance: Floats = np.asarray(np.linalg.inv(design.T @ design)[:count, :count], np.float64)
     return PairedSizes(
         sizes=tuple(sizes),
         step_s=tuple(np.exp(solution[:count]).tolist()),
         errors=tuple(_separate_errors(variance * covariance).tolist()),
         degrees_of_freedom=degrees,
-        sessions=(*step_s.values(),),
+        sessions=sessions,
     )
 
 

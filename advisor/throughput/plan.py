@@ -3,7 +3,7 @@
 import bisect
 import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -52,39 +52,42 @@ def choose_sweep(
     min_micro_batch_size: int,
     max_micro_batch_size: int,
     batch_multiple: int = 1,
-    base_batch_size: int | None = None,
-    given_micro_batch_size: int | None = None,
+    wanted: Collection[int] = (),
     most_sizes: int = MOST_SWEEP_SIZES,
 ) -> tuple[int, ...]:
     """Return the first sizes to time, ascending: about one for each doubling, at most eight.
 
-    The ends of the range, half of the largest and, if feasible, the base batch and the given size
-    are always in. Of more doublings every second one is left out from the bottom up, as saturation
-    mostly lies in the upper half.
+    The ends of the range, half of the largest and the feasible ones of those wanted are always in.
+    Of more doublings every second one is left out from the bottom up, as saturation mostly lies in
+    the upper half.
     """
     smallest = -(-max(min_micro_batch_size, 1) // batch_multiple) * batch_multiple
     largest = max_micro_batch_size // batch_multiple * batch_multiple
     if smallest > largest:
         return ()
     half = math.ceil(largest / 2 / batch_multiple) * batch_multiple
-    kept = {smallest, largest}
-    for size in (base_batch_size, given_micro_batch_size, half):
-        if size is not None and smallest <= size <= largest and size % batch_multiple == 0:
-            kept.add(size)
+    kept = {
+        size
+        for size in (smallest, largest, half, *wanted)
+        if smallest <= size <= largest and size % batch_multiple == 0
+    }
     doublings = (batch_multiple * 2**power for power in itertools.count())
     inside = itertools.takewhile(lambda size: size < largest, doublings)
     grid = [size for size in inside if size > smallest and _is_apart(size, kept, _LEAST_RATIO)]
-    return tuple(sorted(kept.union(thin(grid, most_sizes - len(kept)))))
+    return tuple(sorted(kept.union(_rank(grid)[: max(most_sizes - len(kept), 0)])))
 
 
-def thin(sizes: Sequence[int], most: int) -> list[int]:
-    """Return at most `most` of the sizes: every second one goes, from the bottom up, then again."""
-    left, index = list(sizes), 0
-    while len(left) > max(most, 0):
+def _rank(sizes: Sequence[int]) -> list[int]:
+    """Return the sizes, first those that a coarser grid of them keeps.
+
+    Of a grid every second one goes, from the bottom up, then again.
+    """
+    left, gone, index = list(sizes), list[int](), 0
+    while left:
         index = index if index < len(left) else 0
-        del left[index]
+        gone.append(left.pop(index))
         index += 1
-    return left
+    return gone[::-1]
 
 
 def choose_refinement(found: ThroughputConclusion, *, batch_multiple: int = 1) -> tuple[int, ...]:
@@ -97,20 +100,26 @@ def choose_refinement(found: ThroughputConclusion, *, batch_multiple: int = 1) -
     sizes, law = [point.micro_batch_size for point in found.points], found.step_law
     if law is None or len(sizes) < LEAST_SIZES:
         return ()
-    answer = predict_saturation(law, sizes)
+    answer, least_ratio, wanted = predict_saturation(law, sizes), _LEAST_REFINED_RATIO, []
     if law.kind == "stairs":
-        tile = law.parameter
-        end = math.ceil(answer / tile - 1e-9) * tile
-        ends = [end, math.ceil(_BEYOND_RATIO * answer / tile - 1e-9) * tile, end - tile]
-        wanted = [math.floor(each) // batch_multiple * batch_multiple for each in ends]
-        return _choose_apart(wanted, sizes, _LEAST_TREAD_RATIO)
-    if 2 * answer > sizes[-1]:
-        return ()
-    index = bisect.bisect_left(sizes, answer)
-    wanted = [] if index == 0 else _split_gap(sizes[index - 1], sizes[index], 2, batch_multiple)
-    if index + 1 < len(sizes):
+        least_ratio, tile = _LEAST_TREAD_RATIO, law.parameter
+        end, beyond = (
+            tile * math.ceil(ratio * answer / tile - 1e-9) for ratio in (1.0, _BEYOND_RATIO)
+        )
+        wanted = [
+            math.floor(each) // batch_multiple * batch_multiple
+            for each in (end, beyond, end - tile)
+        ]
+    elif 2 * answer <= sizes[-1]:
+        index = bisect.bisect_left(sizes, answer)
+        if index > 0:
+            wanted = _split_gap(sizes[index - 1], sizes[index], 2, batch_multiple)
         wanted += _split_gap(sizes[index], sizes[index + 1], 1, batch_multiple)
-    return _choose_apart(wanted, sizes, _LEAST_REFINED_RATIO)
+    chosen: set[int] = set()
+    for size in wanted:
+        if sizes[0] < size < sizes[-1] and _is_apart(size, {*sizes, *chosen}, least_ratio):
+            chosen.add(size)
+    return tuple(sorted(chosen))
 
 
 def choose_next(
@@ -125,11 +134,10 @@ def choose_next(
     largest, half = sizes[-1], find_half(sizes)
     if saturation.status == "inconclusive" and saturation.last_gain is not None:
         return tuple(sorted({half, largest}.union(kept).intersection(sizes)))
-    ends = {sizes[0], largest, half}
     near = largest if found.step_law is None else predict_saturation(found.step_law, sizes)
     low = min(saturation.low or near, near) / _NEAR_RATIO
     high = max(saturation.high or near, near) * _NEAR_RATIO
-    chosen = {s for s in sizes if s in kept or s in ends or low <= s <= high}
+    chosen = {sizes[0], half, largest, *(s for s in sizes if s in kept or low <= s <= high)}
     if session < REFINING_SESSIONS:
         chosen.update(choose_refinement(found, batch_multiple=batch_multiple))
     return tuple(sorted(chosen))
@@ -137,17 +145,6 @@ def choose_next(
 
 def _is_apart(size: int, others: Collection[int], least_ratio: float) -> bool:
     return all(max(size, other) >= least_ratio * min(size, other) for other in others)
-
-
-def _choose_apart(
-    wanted: Iterable[int], sizes: Sequence[int], least_ratio: float
-) -> tuple[int, ...]:
-    """Return those inside the sizes' range that are apart from all others, the first ones first."""
-    chosen: set[int] = set()
-    for size in wanted:
-        if sizes[0] < size < sizes[-1] and _is_apart(size, {*sizes, *chosen}, least_ratio):
-            chosen.add(size)
-    return tuple(sorted(chosen))
 
 
 def _split_gap(below: int, above: int, parts: int, batch_multiple: int) -> list[int]:
@@ -167,73 +164,73 @@ class SessionPlan(NamedTuple):
     rounds: int
     #: Of a block.
     least_steps: int = 1
+    #: Each size in a process of its own.
+    is_apart: bool = False
 
 
 def plan_rounds(
-    sizes: Sequence[int],
-    times: StepTimes,
-    block_s: float,
-    budget_s: float,
-    *,
-    least_steps: int = 1,
+    steps_s: Sequence[float], block_s: float, budget_s: float, *, least_steps: int = 1
 ) -> int:
-    """Return how many rounds of one session fit the budget, its start not included: 0 to 2.
-
-    Raises ValueError where no step time is known.
-    """
-    steps = [step_s for size in sizes if (step_s := estimate_step_s(times, size)) is not None]
-    if len(steps) < len(sizes):
-        raise ValueError("no step time is known")
-    if not steps:
-        return 0
+    """Return how many rounds of one session fit the budget, its start not included: 0 to 2."""
     round_s = sum(
         (_SETTLING_STEPS if step_s < block_s else 1) * step_s
         + _BLOCKS_PER_ROUND * max(least_steps * step_s, block_s)
-        for step_s in steps
+        for step_s in steps_s
     )
-    warmup_s = sum(_SETTLING_STEPS * step_s + _WARMUP_BLOCKS * block_s for step_s in steps)
+    warmup_s = sum(_SETTLING_STEPS * step_s + _WARMUP_BLOCKS * block_s for step_s in steps_s)
     return max(0, min(_MOST_ROUNDS, int((budget_s - warmup_s) / round_s)))
 
 
 def choose_session_plan(
-    sizes: Sequence[int],
+    sizes: Collection[int],
     times: StepTimes,
     *,
     block_s: float,
-    session_start_s: float,
     budget_s: float,
+    start_s: float,
+    size_start_s: float = 0.0,
     must_keep: Sequence[int] = (),
     wanted_steps: int = 1,
 ) -> SessionPlan | None:
-    """Return the most telling plan that fits the budget, or None where nothing does.
+    """Return the most telling plan that fits the budget; None where nothing does, or is known.
 
-    Sessions come first, up to three, for they alone give an interval; then rounds. Blocks have the
-    wanted steps where that leaves no session and no size out. Where not even two sessions of one
-    round fit, every second size goes from the bottom up, but never the ends and those of
-    `must_keep`; where that does not help, one session is planned.
+    Sessions come first, up to three, for they alone give an interval; then the wanted steps of a
+    block, then rounds. A size is in where two sessions of it and of what matters more fit, or one
+    where not even two of a single size do: those to keep, the ends, what a coarser grid keeps. A
+    session starts in `start_s`, and `size_start_s` for each of its sizes.
     """
-    ordered = sorted(set(sizes))
-    kept = {*ordered[:1], *ordered[-1:], *must_keep}.intersection(ordered)
-    spare = [size for size in ordered if size not in kept]
-    subsets = [tuple(sorted(kept.union(thin(spare, count)))) for count in range(len(spare), -1, -1)]
-    attempts = [(sessions, subset, 1) for sessions in (2, 1) for subset in subsets]
-    whole = [(WANTED_SESSIONS, subsets[0], steps) for steps in (wanted_steps, 1)]
-    for sessions, subset, steps in [*whole, (2, subsets[0], wanted_steps), *attempts]:
-        session_s = budget_s / sessions - session_start_s
-        rounds = plan_rounds(subset, times, block_s, session_s, least_steps=steps)
-        if rounds:
-            return SessionPlan(subset, sessions, rounds, steps)
-    return None
+    steps_s = {size: estimate_step_s(times, size) for size in sorted(sizes)}
+
+    def count_rounds(chosen: Collection[int], sessions: int, least_steps: int = 1) -> int:
+        known_s = [step_s for size in chosen if (step_s := steps_s[size]) is not None]
+        session_s = budget_s / sessions - start_s - size_start_s * len(chosen)
+        return plan_rounds(known_s, block_s, session_s, least_steps=least_steps)
+
+    if not steps_s or None in steps_s.values():
+        return None
+    ends = [size for size in (*must_keep, min(steps_s), max(steps_s)) if size in steps_s]
+    most, whole = _fill(dict.fromkeys((*ends, *_rank([*steps_s]))), count_rounds)
+    wanted = ((WANTED_SESSIONS, wanted_steps), (WANTED_SESSIONS, 1), (2, wanted_steps), (most, 1))
+    plans = (
+        SessionPlan(whole, sessions, rounds, steps)
+        for sessions, steps in (wanted if whole else ())
+        if (rounds := count_rounds(whole, sessions, steps))
+    )
+    return next(plans, None)
 
 
-def leave_out_largest(sizes: Sequence[int], *, kept: Sequence[int]) -> tuple[int, ...]:
-    """Return the sizes without the largest; the smallest goes next to last, then the kept ones.
-
-    Of the kept ones the first goes last.
-    """
-    ranks = {sizes[0]: 1, **{size: 1 + len(kept) - index for index, size in enumerate(kept)}}
-    left_out = min(sizes, key=lambda size: (ranks.get(size, 0), -size))
-    return tuple(size for size in sizes if size != left_out)
+def _fill(
+    ranked: Iterable[int], count_rounds: Callable[[list[int], int], int]
+) -> tuple[int, tuple[int, ...]]:
+    """Return how many sessions fit, two at most, and their sizes, those that matter most first."""
+    for sessions in (2, 1):
+        chosen: list[int] = []
+        for size in ranked:
+            if count_rounds([*chosen, size], sessions):
+                chosen.append(size)
+        if chosen:
+            return sessions, tuple(sorted(chosen))
+    return 0, ()
 
 
 def merge_ranks(results: Mapping[int, Sequence[Probe]]) -> list[Probe]:

@@ -141,19 +141,17 @@ def find_saturation(
 
 def is_settled(saturation: Saturation) -> bool:
     """Return whether another session would change nothing of it."""
-    gain = saturation.last_gain
+    gain, low, high = saturation.last_gain, saturation.low, saturation.high
     if saturation.is_range_short:
         return True
     if saturation.status == "inconclusive" or saturation.range_end == "budget":
         return False
     if gain is None or gain.low is None or gain.high is None:
         return False
-    is_sure = not gain.low <= SATURATION_TOLERANCE_FRACTION < gain.high
+    is_narrow = gain.high - gain.low <= 2.0 * _SETTLED_FRACTION
     if saturation.batch_size is None:
-        return is_sure or gain.high - gain.low <= 2.0 * _SETTLED_FRACTION
-    if saturation.high is None or saturation.low is None:
-        return gain.high - gain.low <= 2.0 * _SETTLED_FRACTION
-    return saturation.high <= _SETTLED_RATIO * saturation.low
+        return is_narrow or not gain.low <= SATURATION_TOLERANCE_FRACTION < gain.high
+    return is_narrow if high is None or low is None else high <= _SETTLED_RATIO * low
 
 
 def predict_saturation(law: StepLaw, timed: Sequence[int]) -> int:
@@ -195,31 +193,36 @@ def _measure_last_gain(paired: PairedSizes, laws: Sequence[StepLaw]) -> Estimate
     ratio = paired.compare(half, largest)
     if ratio is not None and abs(math.log(2.0 * half / largest)) <= _SAME_RATIO:
         return ratio.map(lambda log: math.log(2.0) - log, falls=True)
-    ends = np.asarray([max(math.ceil(paired.sizes[-1] / 2.0), paired.sizes[0]), paired.sizes[-1]])
+    ends = np.asarray([_halve(paired.sizes), largest], np.float64)
     curves = [_span_table(paired, ends)]
     if laws[0].stands:
         curves = [_draw_curve(paired, law) for law in laws]
-    gains = []
-    for curve in curves:
-        place = int(np.searchsorted(curve.sizes, ends[0]))
-        gain = float(curve.levels[-1] - curve.levels[place])
-        gains.append((gain, float(curve.margins[place, -1])))
+    places = [int(np.searchsorted(curve.sizes, ends[0])) for curve in curves]
+    gains = [float(c.levels[-1] - c.levels[at]) for c, at in zip(curves, places, strict=True)]
+    margins = [float(c.margins[at, -1]) for c, at in zip(curves, places, strict=True)]
     return Estimate(
-        gains[0][0],
-        min(gain - margin for gain, margin in gains),
-        max(gain + margin for gain, margin in gains),
+        gains[0],
+        float(np.subtract(gains, margins).min()),
+        float(np.add(gains, margins).max()),
         CONFIDENCE,
     )
 
 
 def _draw_curve(paired: PairedSizes, law: StepLaw) -> _Curve:
-    """Return the band of the curve on a grid of sizes about a law."""
-    sizes = _space_sizes(paired.sizes)
+    """Return the band of the curve on a grid of sizes about a law.
+
+    It is wider by the mean square by which timed sizes near each size miss the law, with their
+    noise.
+    """
+    sizes, timed = _space_sizes(paired.sizes), np.asarray(paired.sizes, np.float64)
     if law.kind == "stairs":
         ends = np.floor(np.ceil(sizes / law.parameter) * law.parameter)
         sizes = np.unique(np.concatenate([sizes, ends[ends < sizes[-1]]]))
     curve = _span(law, sizes, two_sided_t(CONFIDENCE, paired.degrees_of_freedom))
-    squared = _measure_squared_misfit(paired, law, sizes)
+    missed = np.square(np.log(np.asarray(paired.step_s) / law.evaluate(timed)))
+    apart = np.abs(np.log(sizes[:, None] / timed[None, :])) / math.log(_NEIGHBOUR_RATIO)
+    weights = np.maximum(1.0 - apart, 1e-9)
+    squared = np.maximum((weights * missed).sum(axis=1) / weights.sum(axis=1), _LEAST_MISFIT**2)
     misfit = _MISFIT_QUANTILE * np.sqrt(squared[:, None] + squared[None, :])
     return curve._replace(margins=np.hypot(curve.margins, misfit))
 
@@ -257,15 +260,8 @@ def _span(law: StepLaw, sizes: Floats, quantile: float) -> _Curve:
 def _space_sizes(timed: Sequence[int]) -> Floats:
     """Return sizes at about equal ratios, the timed ones and half of the largest among them."""
     spaced = np.round(np.geomspace(timed[0], timed[-1], _GRID_SIZES))
-    half = max(math.ceil(timed[-1] / 2.0), timed[0])
-    return np.unique(np.concatenate([spaced, np.asarray([half, *timed], np.float64)]))
+    return np.unique(np.concatenate([spaced, np.asarray([_halve(timed), *timed], np.float64)]))
 
 
-def _measure_squared_misfit(paired: PairedSizes, law: StepLaw, sizes: Floats) -> Floats:
-    """Return the mean square by which timed sizes near each size miss the law, with their noise."""
-    timed = np.asarray(paired.sizes, np.float64)
-    missed = np.square(np.log(np.asarray(paired.step_s) / law.evaluate(timed)))
-    apart = np.abs(np.log(sizes[:, None] / timed[None, :])) / math.log(_NEIGHBOUR_RATIO)
-    weights = np.maximum(1.0 - apart, 1e-9)
-    squared: Floats = (weights * missed).sum(axis=1) / weights.sum(axis=1)
-    return np.maximum(squared, _LEAST_MISFIT**2)
+def _halve(timed: Sequence[int]) -> int:
+    return max(math.ceil(timed[-1] / 2.0), timed[0])

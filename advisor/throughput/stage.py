@@ -7,7 +7,7 @@ find memory which a loop of that size alone must fetch from the kernel.
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -27,7 +27,6 @@ from advisor.throughput.plan import (
     choose_next,
     choose_session_plan,
     choose_sweep,
-    leave_out_largest,
 )
 from advisor.throughput.saturation import LEAST_SIZES, is_settled
 from advisor.throughput.step_time import estimate_compile_s, read_probes
@@ -55,32 +54,35 @@ def run_throughput(run: Run) -> None:
     memory = run.of(MEMORY)
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
         return
-    plan, is_apart = _choose_layout(run, _choose_sizes(run))
+    plan = _choose_layout(run, _choose_sizes(run, memory.max_micro_batch_size))
     why = "the budget is too short to time even one size"
     if plan is not None:
-        why = _run_sessions(run, plan, is_apart=is_apart)
+        why = _run_sessions(run, plan)
     if why:
         run.progress.note(f"throughput: {why}")
 
 
 def time_once_more(run: Run) -> bool:
     """Time sizes near the answer, and those left out, while it is open; return whether it did."""
-    found, timed = run.of(THROUGHPUT), _list_timed(run)
+    found, timed, memory = run.of(THROUGHPUT), _list_timed(run), run.of(MEMORY)
     if found is None or not timed or is_settled(found.saturation):
         return False
     last = max(probe.session for probe in timed)
     mine = [probe for probe in timed if probe.session == last]
-    is_apart = len({probe.canary_times_s for probe in mine}) == len(mine)
-    left_out = set(_choose_sizes(run)[-_LEFT_OUT:])
+    largest = None if memory is None else memory.max_micro_batch_size
+    left_out = set(_choose_sizes(run, largest or 0)[-_LEFT_OUT:])
     if found.saturation.status == "inconclusive":
         left_out -= {point.micro_batch_size for point in found.points}
-    sizes = {*_choose_next(run, found, last), *left_out}
-    plan = _choose_plan(run, tuple(sorted(sizes)), are_apart=is_apart, budget_s=run.left_s)
+    plan = _choose_plan(
+        run,
+        left_out.union(_choose_next(run, found, last)),
+        is_apart=len({probe.canary_times_s for probe in mine}) == len(mine),
+        budget_s=run.left_s,
+    )
     if last + 1 >= _MOST_SESSIONS or plan is None or not set(plan.sizes) - set(_list_kept(run)):
         return False
-    run.progress.stage(f"throughput: session {last + 2}", left_s=run.left_s)
     try:
-        _time_session(run, plan, last + 1, budget_s=run.left_s / 2.0, is_apart=is_apart)
+        _time_session(run, plan, last + 1, budget_s=run.left_s / 2.0)
     except (WorkerTimeoutError, DeviceError):
         return False
     return True
@@ -89,26 +91,21 @@ def time_once_more(run: Run) -> bool:
 def time_sizes(run: Run, sizes: Sequence[int]) -> None:
     """Time these sizes beside each other once more, each in a process of its own."""
     session = 1 + max((probe.session for probe in _list_timed(run)), default=-1)
-    plan = SessionPlan(tuple(sizes), 1, 1)
-    run.progress.stage(f"throughput: session {session + 1}", left_s=run.left_s)
-    _time_session(run, plan, session, budget_s=run.left_s / 2.0, is_apart=True)
+    plan = SessionPlan(tuple(sizes), 1, 1, is_apart=True)
+    _time_session(run, plan, session, budget_s=run.left_s / 2.0)
 
 
-def _choose_sizes(run: Run) -> tuple[int, ...]:
+def _choose_sizes(run: Run, largest: int) -> tuple[int, ...]:
     """Return the first sweep: as many sizes as compile in their share of the time."""
-    memory, facts, compile_s = run.of(MEMORY), run.facts, _estimate_compile_s(run)
-    assert memory is not None
-    assert memory.max_micro_batch_size is not None
-    most = MOST_SWEEP_SIZES
+    most, compile_s = MOST_SWEEP_SIZES, _estimate_compile_s(run)
     if compile_s > 0.0:
         affordable = int(COMPILING_OF_THROUGHPUT * run.share_s("throughput") / compile_s)
         most = max(LEAST_SIZES, min(most, affordable))
     sweep = choose_sweep(
-        min_micro_batch_size=facts.min_micro_batch_size,
-        max_micro_batch_size=memory.max_micro_batch_size,
+        min_micro_batch_size=run.facts.min_micro_batch_size,
+        max_micro_batch_size=largest,
         batch_multiple=run.spec.limits.batch_multiple,
-        base_batch_size=facts.base_batch_size,
-        given_micro_batch_size=find_given_micro_batch(run),
+        wanted=_list_kept(run),
         most_sizes=most,
     )
     return _list_runnable(run, sweep)
@@ -142,7 +139,7 @@ def _choose_next(run: Run, found: ThroughputConclusion, session: int) -> tuple[i
     return _list_runnable(run, chosen)
 
 
-def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str:
+def _run_sessions(run: Run, plan: SessionPlan) -> str:
     """Run the planned sessions; return what ended them early, empty where nothing did."""
     started, share_s = time.monotonic(), run.share_s("throughput")
     for session in range(plan.sessions):
@@ -153,12 +150,9 @@ def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str:
         # an interval is then worth less than the stages that follow.
         if session and stage_left_s < each_s / 2.0:
             return "its share of the time ended before all sessions ran"
-        run.progress.stage(
-            f"throughput: session {session + 1} of {plan.sessions}", left_s=run.left_s
-        )
-        budget_s = max(stage_left_s, each_s) / max(1, plan.sessions - session)
+        budget_s = max(stage_left_s, each_s) / (plan.sessions - session)
         try:
-            _time_session(run, plan, session, budget_s=budget_s, is_apart=is_apart)
+            _time_session(run, plan, session, budget_s=budget_s)
         except WorkerTimeoutError:
             return "a session took longer than the time left"
         except DeviceError as error:
@@ -171,9 +165,10 @@ def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str:
     return ""
 
 
-def _time_session(
-    run: Run, plan: SessionPlan, session: int, *, budget_s: float, is_apart: bool
-) -> None:
+def _time_session(run: Run, plan: SessionPlan, session: int, *, budget_s: float) -> None:
+    """Run one session of the plan, its number among those planned told."""
+    told = f"{session + 1} of {plan.sessions}" if session < plan.sessions else f"{session + 1}"
+    run.progress.stage(f"throughput: session {told}", left_s=run.left_s)
     ran = {probe.micro_batch_size for probe in run.record.all(PROBES) if probe.outcome == "fit"}
     task = ThroughputTask(
         workload=run.spec.workload,
@@ -185,26 +180,7 @@ def _time_session(
         budget_s=budget_s,
         untried=tuple(size for size in plan.sizes if size not in ran),
     )
-    run_session(run, split_by_size(task) if is_apart else (task,))
-
-
-def _run_task(run: Run, task: ThroughputTask) -> None:
-    """Time sizes in a process; one that the kernel killed at a size alone ran out of memory.
-
-    On a CPU a memory probe is limited to its own process, where a container counts all that is in
-    it, files that were read among that.
-    """
-    try:
-        run.runner.run(task, timeout_s=run.left_s, on_result=lambda probe: run.add(PROBES, probe))
-    except WorkerDeathError as death:
-        size, *others = task.micro_batch_sizes
-        if death.code != -signal.SIGKILL or others or size <= run.facts.min_micro_batch_size:
-            raise
-        run.progress.note(f"throughput: micro-batch {size}: {death.message}")
-        failed = Probe(
-            stage="throughput", session=task.session, micro_batch_size=size, outcome="oom"
-        )
-        run.add(PROBES, replace(failed, message=death.message))
+    run_session(run, split_by_size(task) if plan.is_apart else (task,))
 
 
 def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
@@ -224,45 +200,61 @@ def run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
     run.add(TELEMETRY, telemetry)
 
 
-def _choose_layout(run: Run, sizes: tuple[int, ...]) -> tuple[SessionPlan | None, bool]:
-    """Return the plan, and whether each size has a process of its own.
+def _run_task(run: Run, task: ThroughputTask) -> None:
+    """Time sizes in a process; one that the kernel killed at a size alone ran out of memory.
+
+    On a CPU a memory probe is limited to its own process, where a container counts all that is in
+    it, files that were read among that.
+    """
+    try:
+        run.runner.run(task, timeout_s=run.left_s, on_result=lambda probe: run.add(PROBES, probe))
+    except WorkerDeathError as death:
+        size, *others = task.micro_batch_sizes
+        if death.code != -signal.SIGKILL or others or size <= run.facts.min_micro_batch_size:
+            raise
+        run.progress.note(f"throughput: micro-batch {size}: {death.message}")
+        failed = Probe(
+            stage="throughput",
+            session=task.session,
+            micro_batch_size=size,
+            outcome="oom",
+            message=death.message,
+        )
+        run.add(PROBES, failed)
+
+
+def _choose_layout(run: Run, sizes: tuple[int, ...]) -> SessionPlan | None:
+    """Return the plan; each size has a process of its own on a CPU, and of a script always.
 
     It has none where the time is short of as many sizes, or where each process would compile anew.
     """
-    share_s = run.share_s("throughput")
-    if run.facts.script is not None:  # one start has one size
-        return _choose_plan(run, sizes, are_apart=True, budget_s=share_s), True
-    together = _choose_plan(run, sizes, are_apart=False, budget_s=share_s)
-    if together and run.environment.device.kind == "cpu" and not run.spec.workload.compile:
-        apart = _choose_plan(run, sizes, are_apart=True, budget_s=share_s)
-        if apart and apart.sessions >= _LEAST_SESSIONS and len(apart.sizes) >= len(together.sizes):
-            return apart, True
-    return together, False
+    share_s, is_script = run.share_s("throughput"), run.facts.script is not None
+    together = None
+    if not is_script:  # one start of it has one size
+        together = _choose_plan(run, sizes, is_apart=False, budget_s=share_s)
+        if together is None or run.environment.device.kind != "cpu" or run.spec.workload.compile:
+            return together
+    apart = _choose_plan(run, sizes, is_apart=True, budget_s=share_s)
+    if together is None or apart is None:
+        return together or apart
+    is_enough = apart.sessions >= _LEAST_SESSIONS and len(apart.sizes) >= len(together.sizes)
+    return apart if is_enough else together
 
 
 def _choose_plan(
-    run: Run, sizes: tuple[int, ...], *, are_apart: bool, budget_s: float
+    run: Run, sizes: Collection[int], *, is_apart: bool, budget_s: float
 ) -> SessionPlan | None:
-    """Return the plan, the largest sizes left out where their steps leave no time for two sessions.
-
-    Without these no figure has an interval. What was left out is timed once other stages have left
-    time.
-    """
-    kind, kept, fallback = run.environment.device.kind, _list_kept(run), None
+    kind = run.environment.device.kind
     start_s = max(_START_S[kind], run.start_s)
-    while sizes:
-        compiling_s = _SESSION_COMPILES_FRACTION * _estimate_compile_s(run) * len(sizes)
-        plan = choose_session_plan(
-            sizes,
-            read_probes(run.record.all(PROBES)),
-            block_s=BLOCK_S[kind],
-            session_start_s=start_s * (len(sizes) if are_apart else 1) + compiling_s,
-            budget_s=budget_s,
-            must_keep=kept,
-            wanted_steps=_WANTED_STEPS if kind == "cpu" else 1,
-        )
-        if plan is not None and plan.sessions >= _LEAST_SESSIONS:
-            return plan
-        fallback = fallback or plan
-        sizes = leave_out_largest(sizes, kept=kept)
-    return fallback
+    compile_s = _SESSION_COMPILES_FRACTION * _estimate_compile_s(run)
+    plan = choose_session_plan(
+        sizes,
+        read_probes(run.record.all(PROBES)),
+        block_s=BLOCK_S[kind],
+        budget_s=budget_s,
+        start_s=0.0 if is_apart else start_s,
+        size_start_s=compile_s + (start_s if is_apart else 0.0),
+        must_keep=_list_kept(run),
+        wanted_steps=_WANTED_STEPS if kind == "cpu" else 1,
+    )
+    return plan and plan._replace(is_apart=is_apart)

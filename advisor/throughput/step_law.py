@@ -83,6 +83,10 @@ class _Fit(NamedTuple):
         slopes = self.kind == "stairs" and self.coefficients[1] > 0.0
         return self.squared + _HANDICAPS[self.kind] + _SLOPE_HANDICAP * slopes
 
+    def count_spare(self, sizes: int) -> int:
+        """Return how many of the sizes it left to judge it by."""
+        return sizes - int(np.count_nonzero(self.coefficients)) - (self.parameter > 0.0)
+
 
 def choose_law(
     laws: Sequence[StepLaw], sizes: Sequence[int], step_s: Sequence[float], errors: Sequence[float]
@@ -107,40 +111,47 @@ def fit_laws(
     standard errors, independent of each other.
     """
     where, times = np.asarray(sizes, np.float64), np.asarray(step_s, np.float64)
-    known = np.hypot(np.asarray(errors, np.float64), _LEAST_ERROR)
-    fits = _fit_all(where, times, known, kinds) if len(sizes) > 1 else []
-    fits = [fit for fit in fits if _count(fit) <= max(len(sizes) - 1, 2)]
+    known, count = np.hypot(np.asarray(errors, np.float64), _LEAST_ERROR), len(sizes)
+    fits = _fit_all(where, times, known, kinds) if count > 1 else []
+    fits = [fit for fit in fits if fit.count_spare(count) >= min(1, count - 2)]
     if not fits:
         return ()
     least = min(fit.deviance for fit in fits)
     equal = [fit for fit in fits if fit.deviance <= least + _EQUAL_DEVIANCE]
     best = equal[len(equal) // 2]
-    spare = max(len(sizes) - _count(best), 1)
-    scale = max(1.0, best.squared / spare)
+    scale = max(1.0, best.squared / max(best.count_spare(count), 1))
     likely = [fit for fit in fits if fit.squared <= best.squared + _LIKELY_DEVIANCE * scale]
-    chosen = [best]
-    for kind in kinds:
-        mine = [fit for fit in likely if fit.kind == kind]
-        if mine:
-            chosen += [min(mine, key=lambda fit: fit.deviance), mine[0], mine[-1]]
-    return tuple(
-        _complete(fit, where, times, known, scale)
-        for fit in {(fit.kind, fit.parameter): fit for fit in chosen}.values()
-    )
+    chosen = {(best.kind, best.parameter): best}
+    for _, group in itertools.groupby(likely, lambda fit: fit.kind):
+        mine = [*group]
+        for fit in (min(mine, key=lambda fit: fit.deviance), mine[0], mine[-1]):
+            chosen[fit.kind, fit.parameter] = fit
+    return tuple(_complete(fit, where, times, known, scale) for fit in chosen.values())
 
 
 def _complete(fit: _Fit, sizes: Floats, times: Floats, errors: Floats, scale: float) -> StepLaw:
-    """Return the law with its errors, which are larger by the scale than those of the sizes."""
-    spare = max(len(sizes) - _count(fit), 1)
-    missed = _expand(fit.kind, fit.parameter, sizes) @ fit.coefficients / times - 1.0
+    """Return the law with its errors, which are larger by the scale than those of the sizes.
+
+    Coefficients of zero count as known.
+    """
+    from scipy.special import chdtri  # noqa: PLC0415 - only where laws are fitted
+
+    spare, used = max(fit.count_spare(len(sizes)), 1), fit.coefficients > 0.0
+    columns = _expand(fit.kind, fit.parameter, sizes)
+    missed = columns @ fit.coefficients / times - 1.0
     excess = float(np.mean(np.square(missed) - np.square(errors) * spare / len(sizes)))
+    design = columns[:, used] / (times * errors)[:, None]
+    lengths = np.linalg.norm(design, axis=0)
+    inverse = np.linalg.pinv((design / lengths).T @ (design / lengths), hermitian=True)
+    covariance = np.zeros((len(used), len(used)))
+    covariance[np.ix_(used, used)] = scale * inverse / np.outer(lengths, lengths)
     return StepLaw(
         kind=fit.kind,
         parameter=fit.parameter,
         coefficients=tuple(fit.coefficients.tolist()),
-        covariance=_covary(fit, sizes, times, errors, scale),
+        covariance=tuple(map(tuple, covariance.tolist())),
         misfit_fraction=math.sqrt(max(excess, 0.0)),
-        stands=fit.squared <= _chi_squared(spare),
+        stands=fit.squared <= float(chdtri(spare, 1.0 - _MISFIT_CONFIDENCE)),
     )
 
 
@@ -225,28 +236,3 @@ def _fit_columns(columns: Floats, errors: Floats) -> tuple[Floats, Floats]:
             best[better] = 0.0
             best[np.ix_(better, subset)] = solution[better]
     return best / lengths, residual
-
-
-def _count(fit: _Fit) -> int:
-    """Return how many figures the law took from the data."""
-    return int(np.count_nonzero(fit.coefficients)) + (fit.parameter > 0.0)
-
-
-def _covary(
-    fit: _Fit, sizes: Floats, times: Floats, errors: Floats, scale: float
-) -> tuple[tuple[float, ...], ...]:
-    """Return the covariance of the coefficients above zero; the others count as known."""
-    used = fit.coefficients > 0.0
-    design = _expand(fit.kind, fit.parameter, sizes)[:, used] / (times * errors)[:, None]
-    lengths = np.linalg.norm(design, axis=0)
-    inverse = np.linalg.pinv((design / lengths).T @ (design / lengths), hermitian=True)
-    whole = np.zeros((len(used), len(used)))
-    whole[np.ix_(used, used)] = scale * inverse / np.outer(lengths, lengths)
-    return tuple(map(tuple, whole.tolist()))
-
-
-def _chi_squared(degrees: int) -> float:
-    """Return what a squared misfit exceeds in 1 % of cases."""
-    from scipy.special import chdtri  # noqa: PLC0415 - only where laws are fitted
-
-    return float(chdtri(degrees, 1.0 - _MISFIT_CONFIDENCE))

@@ -1,6 +1,7 @@
 """The seconds of an optimizer step at any micro-batch and accumulation, by one monotone law."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -19,20 +20,22 @@ class StepTimes(msgspec.Struct, frozen=True, kw_only=True):
     step_s: Mapping[int, float]
     #: For all sizes; None joins the timed ones.
     law: StepLaw | None = None
-    #: That a step takes beyond forward and backward, whatever the size.
+    #: That a step takes beyond forward and backward, whatever the size; and its standard error.
     optimizer_step_s: float = 0.0
-    #: Its standard error.
     optimizer_step_error_s: float = 0.0
+
+    @property
+    def whole_law(self) -> StepLaw:
+        """The law, or the table of the timed sizes."""
+        return self.law or tabulate(*zip(*sorted(self.step_s.items()), strict=True))
 
 
 def read_probes(probes: Iterable[Probe]) -> StepTimes:
     """Return the fastest step of each size that ran, in the search for memory or in a session."""
-    times: dict[int, float] = {}
+    times = defaultdict[int, list[float]](list)
     for probe in probes:
-        for step_s in probe.calm_step_times_s:
-            size = probe.micro_batch_size
-            times[size] = min(times.get(size, step_s), step_s)
-    return StepTimes(step_s=times)
+        times[probe.micro_batch_size] += probe.calm_step_times_s
+    return StepTimes(step_s={size: min(each) for size, each in times.items() if each})
 
 
 def estimate_batch_s(probes: Iterable[Probe], size: int) -> float:
@@ -68,7 +71,7 @@ def estimate_step_s(
     known = times.step_s
     if not known or not (may_extrapolate or min(known) <= batch_size <= max(known)):
         return None
-    step_s = float(_get_law(times).evaluate(batch_size))
+    step_s = float(times.whole_law.evaluate(batch_size))
     saved_s = min(times.optimizer_step_s, step_s, *known.values())  # none is shorter than its end
     return accumulation * step_s - (accumulation - 1) * saved_s
 
@@ -87,7 +90,7 @@ def compare_step_s(
         return None
     if pair == other:
         return 0.0, 0.0
-    law = _get_law(times)
+    law = times.whole_law
     # The gradients of log t in the law's coefficients.
     slopes = pair[1] * law.expand(pair[0]) / seconds - other[1] * law.expand(other[0]) / other_s
     optimizer = -(pair[1] - 1) / seconds + (other[1] - 1) / other_s
@@ -102,14 +105,5 @@ def estimate_compile_s(probes: Sequence[Probe]) -> float:
 
     A memory probe's first step compiles; what it takes beyond the fastest is put down to that.
     """
-    first = [
-        probe.step_times_s[0] - min(probe.step_times_s)
-        for probe in probes
-        if probe.stage == "memory" and len(probe.step_times_s) > 1
-    ]
-    return median(first) if first else 0.0
-
-
-def _get_law(times: StepTimes) -> StepLaw:
-    sizes = sorted(times.step_s)
-    return times.law or tabulate(sizes, [times.step_s[size] for size in sizes])
+    steps_s = [p.step_times_s for p in probes if p.stage == "memory" and len(p.step_times_s) > 1]
+    return median([each[0] - min(each) for each in steps_s] or [0.0])

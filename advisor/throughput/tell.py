@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from advisor.device.tell import describe_missing_counters
 from advisor.engine.conclusions import Conclusions
 from advisor.predict.data import LimitedBy
+from advisor.statistics import Estimate
 from advisor.telling import Chart, Line, Mark, Row, Status, Told, place_estimates
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import (
@@ -13,7 +14,6 @@ from advisor.throughput.data import (
     SaturationStatus,
     SpeedLimit,
     ThroughputConclusion,
-    ThroughputFall,
 )
 from advisor.units import (
     NOT_MEASURED,
@@ -66,10 +66,8 @@ _MOST_TOLD_FRACTION = 1.0
 def tell_throughput(conclusions: Conclusions) -> Told:
     """Return where the curve flattens, or why there is none."""
     found = conclusions.of(THROUGHPUT)
-    if found is None:
-        text = f"{NOT_MEASURED}: {conclusions.record.why_missing}"
-        return Told(rows=(Row("Saturation", text),))
-    return Told(rows=(Row("Saturation", describe_throughput(found)),))
+    missing = f"{NOT_MEASURED}: {conclusions.record.why_missing}"
+    return Told(rows=(Row("Saturation", missing if found is None else describe_throughput(found)),))
 
 
 def chart_speed(
@@ -97,11 +95,11 @@ def brief_throughput(conclusions: Conclusions) -> Status | None:
     count = f"after {count_of(sessions, 'session')}"
     if saturation.status == "inconclusive":
         return Status("Throughput", f"where it flattens is not settled {count}", "inconclusive")
+    text = f"still rising at micro-batch {format_count(found.points[-1].micro_batch_size)}"
     if saturation.batch_size is not None:
         size = format_count(saturation.batch_size)
-        return Status("Throughput", f"flat within 5 % from micro-batch {size} on, {count}")
-    last = format_count(max(point.micro_batch_size for point in found.points))
-    return Status("Throughput", f"still rising at micro-batch {last}, {count}")
+        text = f"flat within 5 % from micro-batch {size} on"
+    return Status("Throughput", f"{text}, {count}")
 
 
 def tell_speed(conclusions: Conclusions) -> Told:
@@ -111,94 +109,87 @@ def tell_speed(conclusions: Conclusions) -> Told:
         return Told()
     limit = found.speed_limit
     rows = (
-        ("Speed limit", None if limit is None else describe_speed_limit(limit)),
+        ("Speed limit", "" if limit is None else describe_speed_limit(limit)),
         ("Energy", describe_energy(found)),
         ("Counters", describe_missing_counters(record.all(TELEMETRY), record.environment)),
         *(("Disturbed", each) for each in found.disturbances),
     )
-    return Told(rows=tuple(Row(label, text) for label, text in rows if text is not None))
+    return Told(rows=tuple(Row(label, text) for label, text in rows if text))
 
 
 def describe_throughput(throughput: ThroughputConclusion) -> str:
     """Return where larger batches stop being faster, and how well sessions agree."""
-    parts = [describe_saturation(throughput.saturation)]
-    if throughput.fall is not None:
-        parts.append(describe_fall(throughput.fall))
+    return "; ".join((describe_saturation(throughput.saturation), *_list_agreement(throughput)))
+
+
+def _list_agreement(throughput: ThroughputConclusion) -> Iterator[str]:
+    if (fall := throughput.fall) is not None:
+        peak = format_count(fall.peak_micro_batch_size)
+        yield (
+            f"batch {format_count(fall.micro_batch_size)} is {_format_share(fall.slower_fraction)}"
+            f" slower than {peak}, the fastest: stay at or below {peak}"
+        )
     half = throughput.half_saturation_batch_size
     if (half.point or half.low or 0.0) >= 1.0:  # nothing is smaller than a batch of one
-        parts.append(f"half of the limit's speed at batch {format_interval(half)}")
+        yield f"half of the limit's speed at batch {format_interval(half)}"
     spread = throughput.session_spread_fraction
-    if spread is not None and spread <= _MOST_TOLD_FRACTION:
-        parts.append(f"sessions agree within ± {format_number(100 * spread)} %")
-    elif spread is not None:
-        parts.append("sessions do not agree")
+    if spread is not None:
+        is_known = spread <= _MOST_TOLD_FRACTION
+        agree = f"sessions agree within ± {format_number(100 * spread)} %"
+        yield agree if is_known else "sessions do not agree"
     size, half_width = throughput.decisive_micro_batch_size, throughput.half_width_fraction
     if size is not None and half_width is not None:
         sessions = next(p.sessions for p in throughput.points if p.micro_batch_size == size)
         known = f"known to ± {format_number(100 * half_width)} %"
         if half_width > _MOST_TOLD_FRACTION:
             known = "not known well"
-        parts.append(f"at batch {format_count(size)} {known} after {count_of(sessions, 'session')}")
-    return "; ".join(parts)
+        yield f"at batch {format_count(size)} {known} after {count_of(sessions, 'session')}"
+
+
+def _format_share(share: Estimate, *, loses: bool = False) -> str:
+    sign = -100 if loses else 100
+    return f"{format_interval(share.map(lambda each: sign * each, falls=loses))} %"
 
 
 def describe_saturation(saturation: Saturation) -> str:
     """Return where the throughput curve flattens, with its interval, or how much it still rises."""
     size, needed = saturation.batch_size, saturation.needed_batch_size
-    near = format_range(saturation.low, saturation.high)
-    level = ""
-    if size is not None:
+    if size is None:
+        level = _describe_gain(saturation)
+    else:
+        near = format_range(saturation.low, saturation.high)
         interval = "" if near == NOT_MEASURED else f" ({near})"
         level = f"from batch {format_count(size)}{interval} on, larger ones are at most 5 % faster"
     need = "" if needed is None else f"the fitted law puts its end at about {format_count(needed)}"
-    parts = (_STATUSES[saturation.status], level, _describe_gain(saturation), need)
-    return "; ".join(part for part in parts if part)
+    return "; ".join(filter(None, (_STATUSES[saturation.status], level, need)))
 
 
 def _describe_gain(saturation: Saturation) -> str:
     """Return what the last doubling gains, where that is the answer or keeps it open."""
-    gain = saturation.last_gain
-    if saturation.batch_size is not None:
-        return ""
+    gain, is_open = saturation.last_gain, saturation.status == "inconclusive"
     if saturation.is_range_short:
         return f"{_RANGE_ENDS[saturation.range_end or 'cap']} ends before three sizes can be timed"
     if gain is None or gain.point is None:
-        is_open = saturation.status == "inconclusive"
         return "fewer than three sizes or two sessions were timed: raise --budget" * is_open
     last = saturation.range_end
     end = "" if last is None else f", where {_RANGE_ENDS[last]} ends,"
-    percent = format_interval(gain.map(lambda share: 100 * share))
-    text = f"the last doubling{end} gains {percent} % more throughput"
+    told = f"gains {_format_share(gain)} more throughput"
     if gain.point < 0.0:
-        percent = format_interval(gain.map(lambda share: -100 * share, falls=True))
-        text = f"the last doubling{end} loses {percent} % of the throughput"
-    if saturation.status == "inconclusive":
-        text += (
-            ": sessions contradict each other by more than the 5 % that decide; leave the machine "
-            "idle meanwhile, or raise --budget for more of them"
-        )
-    return text
-
-
-def describe_fall(fall: ThroughputFall) -> str:
-    """Return how much slower the largest size is than the fastest, and what to do about it."""
-    percent = format_interval(fall.slower_fraction.map(lambda share: 100 * share))
-    peak = format_count(fall.peak_micro_batch_size)
-    return (
-        f"batch {format_count(fall.micro_batch_size)} is {percent} % slower than "
-        f"{peak}, the fastest: stay at or below {peak}"
+        told = f"loses {_format_share(gain, loses=True)} of the throughput"
+    contradiction = (
+        ": sessions contradict each other by more than the 5 % that decide; leave the machine "
+        "idle meanwhile, or raise --budget for more of them"
     )
+    return f"the last doubling{end} {told}{contradiction * is_open}"
 
 
-def describe_speed_limit(limit: SpeedLimit) -> str | None:
-    """Return what binds at the decisive size; None where no figure is known."""
-    parts = []
-    if limit.kind is not None:
-        share = "" if limit.fixed_fraction is None else f" {100 * limit.fixed_fraction:.0f} %"
-        parts.append(_LIMITS[limit.kind].format(share=share))
-    if figures := ", ".join(_list_figures(limit)):
-        parts.append(f"at batch {format_count(limit.micro_batch_size)}: {figures}")
-    return "; ".join(parts) or None
+def describe_speed_limit(limit: SpeedLimit) -> str:
+    """Return what binds at the decisive size; empty where no figure is known."""
+    share = "" if limit.fixed_fraction is None else f" {100 * limit.fixed_fraction:.0f} %"
+    binds = "" if limit.kind is None else _LIMITS[limit.kind].format(share=share)
+    figures = ", ".join(_list_figures(limit))
+    at = f"at batch {format_count(limit.micro_batch_size)}: {figures}" if figures else ""
+    return "; ".join(filter(None, (binds, at)))
 
 
 def _list_figures(limit: SpeedLimit) -> Iterator[str]:
@@ -215,21 +206,17 @@ def _list_figures(limit: SpeedLimit) -> Iterator[str]:
         )
 
 
-def describe_energy(throughput: ThroughputConclusion) -> str | None:
-    """Return the cheapest batch in energy beside the fastest; None without an energy counter."""
-    known = {
-        point.micro_batch_size: (energy, point.samples_per_s.point or 0.0)
-        for point in throughput.points
-        if (energy := point.energy_per_sample_j) is not None and energy.point is not None
-    }
+def describe_energy(throughput: ThroughputConclusion) -> str:
+    """Return the cheapest batch in energy beside the fastest; empty without an energy counter."""
     cheapest = throughput.cheapest_micro_batch_size
-    if cheapest is None or cheapest not in known:
-        return None
-    fastest = max(known, key=lambda size: known[size][1])
+    known = {p.micro_batch_size: p for p in throughput.points if p.energy_per_sample_j is not None}
+    if cheapest not in known:
+        return ""
+    fastest = max(known, key=lambda size: known[size].samples_per_s.point or 0.0)
     joules, most = (
-        f"{format_interval(known[size][0])} J for each sample" for size in (cheapest, fastest)
+        f"{format_interval(known[size].energy_per_sample_j)} J for each sample"
+        for size in (cheapest, fastest)
     )
     text = f"batch {format_count(cheapest)} is the cheapest, {joules}"
-    if fastest != cheapest:
-        text += f"; the fastest, {format_count(fastest)}, takes {most}"
-    return text
+    beside = f"; the fastest, {format_count(fastest)}, takes {most}"
+    return text if fastest == cheapest else text + beside

@@ -9,7 +9,6 @@ from advisor.memory.given_batch import (
     refuse_impossible_batch,
     refuse_oversized_batch,
 )
-from advisor.throughput.plan import leave_out_largest
 from tests.unit.noise.streamed import make_run
 from tests.unit.samples import FACTS
 
@@ -61,12 +60,3 @@ def test_before_the_memory_is_known_there_is_none():
     run.record = msgspec.structs.replace(run.record, probes=())
     refuse_oversized_batch(run)
     assert find_given_micro_batch(run) is None
-
-
-def test_sizes_are_left_out_before_those_the_user_named_and_the_given_one_goes_last():
-    sizes, left_out = (1, 8, 32, 64, 96, 512), []
-    while sizes:
-        shorter = leave_out_largest(sizes, kept=(96, 32))
-        left_out += sorted(set(sizes) - set(shorter))
-        sizes = shorter
-    assert left_out == [512, 64, 8, 1, 32, 96]

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from advisor.memory.data import Probe
 from advisor.throughput.blocks import (
     discard_held_blocks,
-    measure_block_energy_j,
     measure_held_fraction,
+    measure_rise,
     select_in_blocks,
 )
 from advisor.throughput.disturbances import name_disturbances
-from advisor.throughput.efficiency import estimate_energy_per_sample, find_cheapest_size
+from advisor.throughput.efficiency import estimate_energy_per_sample
 from tests.unit.throughput.watched import AT_S, held, probe, telemetry
 
 
@@ -62,7 +62,7 @@ def test_a_block_that_the_samples_do_not_reach_around_says_nothing():
     late = probe((9.5, 10.5))
     counters = telemetry(slowdown_s={"thermal": held(0.0, 10.0)}, energy_j=AT_S)
     assert discard_held_blocks([late], [counters]).probes == (late,)
-    assert measure_block_energy_j(counters, (9.5, 10.5)) is None
+    assert measure_rise(counters, counters.energy_j, (9.5, 10.5)) is None
 
 
 @given(st.floats(0.0, 9.0), st.floats(0.01, 1.0), st.floats(1.0, 1000.0), st.integers(1, 500))
@@ -79,14 +79,13 @@ def test_energy_is_power_times_time_over_samples(began_s, length_s, power_w, siz
     assert energy.low == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_cheapest_size_takes_the_least_energy():
+def test_energy_of_one_session_has_no_interval():
     counters = telemetry(energy_j=AT_S)
     probes = [probe((1.0, 3.0), size=8), probe((5.0, 6.0), size=6)]
     energy = estimate_energy_per_sample(probes, [counters])
     assert energy[8].point == pytest.approx(2.0 / 80)
     assert energy[8].low is None
-    assert find_cheapest_size(energy) == 6
-    assert find_cheapest_size({}) is None
+    assert energy[6].point < energy[8].point
 
 
 def test_values_sampled_outside_of_blocks_are_left_out():

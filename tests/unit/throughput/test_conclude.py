@@ -9,12 +9,11 @@ from advisor.throughput.paired_sizes import pair_sizes
 from tests.unit.throughput.curves import DOUBLINGS, affine, measure, probe
 
 
-def conclude(probes, *, largest=None, range_end="dataset", peak_bytes=None):
+def conclude(probes, *, largest=None, range_end="dataset"):
     return conclude_throughput(
         probes,
         largest_micro_batch_size=largest,
         range_end=range_end,
-        peak_bytes=peak_bytes or {},
     )
 
 
@@ -87,8 +86,15 @@ class TestConclusion:
             probe(1, 8, 1.1),
             probe(2, 8, 0.9),
             probe(0, 16, 1.5),
+            Probe(
+                stage="memory",
+                session=0,
+                micro_batch_size=8,
+                outcome="fit",
+                forward_backward_peak_bytes=1000,
+            ),
         ]
-        first, second = conclude(probes, peak_bytes={8: 1000}).points
+        first, second = conclude(probes).points
         assert (first.micro_batch_size, first.sessions, first.peak_bytes) == (8, 3, 1000)
         assert first.step_s.point == pytest.approx(1.0)
         assert first.samples_per_s.point == pytest.approx(8 / first.step_s.point)

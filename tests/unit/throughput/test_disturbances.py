@@ -9,12 +9,11 @@ from tests.unit.throughput.watched import AT_S, held, probe, telemetry
 GIB = 2**30
 
 
-def name(probes, counters=(), *, discarded=None, levels=(), environment=None):
+def name(probes, counters=(), *, discarded=None, environment=None):
     return name_disturbances(
         probes,
         counters,
         discarded=discarded or {},
-        session_levels=levels,
         environment=environment,
     )
 
@@ -58,7 +57,7 @@ def test_a_quiet_machine_has_nothing_to_name():
         )
         for session in range(5)
     ]
-    assert name(probes, counters, levels=(0.0, 0.01, -0.01, 0.02, 0.0)) == ()
+    assert name(probes, counters) == ()
 
 
 def test_discarded_blocks_are_counted_by_cause():
@@ -156,13 +155,19 @@ def test_a_neighbour_is_named_with_its_share():
     assert "other processes took up to 25 %" in text
 
 
+def name_levels(*levels):
+    blocks = [(1.0, 1.0 + math.exp(level)) for level in levels]
+    return name([probe(block, session=session) for session, block in enumerate(blocks)])
+
+
 def test_two_groups_of_sessions_are_told_from_a_wide_spread():
     slow = math.log(1.13)
-    (text,) = name([], levels=(0.0, slow, 0.004, slow + 0.003, -0.002))
+    (text,) = name_levels(0.0, slow, 0.004, slow + 0.003, -0.002)
     assert "two groups 13 % apart (3 fast, 2 slow)" in text
-    assert name([], levels=(0.0, 0.03, 0.06, 0.09, 0.12)) == ()
-    assert name([], levels=(0.0, 0.001, 0.2)) == ()
-    assert name([], levels=(0.0, 0.001, 0.002, 0.2)) == ()
+    assert name_levels(0.0, 0.03, 0.06, 0.09, 0.12) == ()
+    assert name_levels(0.0, 0.001, 0.2) == ()
+    assert name_levels(0.0, 0.001, 0.002, 0.2) == ()
+    assert name_levels(0.0, 0.01, -0.01, 0.02, 0.0) == ()
 
 
 def test_outlier_blocks_are_counted_and_kept():

@@ -4,7 +4,6 @@ import pytest
 from advisor.device.data import DeviceFacts, Environment
 from advisor.predict.data import StepCost
 from advisor.throughput.conclude import conclude_throughput
-from advisor.throughput.efficiency import add_efficiency
 from tests.unit.throughput.curves import affine, measure
 
 COST = StepCost(
@@ -29,10 +28,14 @@ def environment(kind="cuda", **fields):
 def conclude(*, law=affine(0.0, 1.0), machine=None, cost=COST, precision="fp32", **fields):
     probes = measure(law, SIZES, enqueue=fields.pop("enqueue", None))
     probes = [msgspec.structs.replace(probe, **fields) for probe in probes]
-    curve = conclude_throughput(
-        probes, largest_micro_batch_size=None, range_end="dataset", peak_bytes={}
+    return conclude_throughput(
+        probes,
+        largest_micro_batch_size=None,
+        range_end="dataset",
+        cost=cost,
+        environment=machine,
+        precision=precision,
     )
-    return add_efficiency(curve, probes, cost=cost, environment=machine, precision=precision)
 
 
 def test_shares_are_work_over_time_over_peak():

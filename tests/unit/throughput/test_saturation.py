@@ -18,7 +18,7 @@ FLAT = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 def conclude(probes, *, largest=None, range_end="dataset", **sizes):
     return conclude_throughput(
-        probes, largest_micro_batch_size=largest, range_end=range_end, peak_bytes={}, **sizes
+        probes, largest_micro_batch_size=largest, range_end=range_end, **sizes
     )
 
 
@@ -227,8 +227,6 @@ def test_a_neighbour_that_disturbs_all_other_sizes_leaves_the_last_doubling_answ
         for session in range(8)
         for size, seconds in ((1, 0.01), (4, 0.011), (16, 0.03), (64, 0.1), (128, 0.199))
     ]
-    found = conclude_throughput(
-        probes, largest_micro_batch_size=128, range_end="cap", peak_bytes={}
-    ).saturation
+    found = conclude_throughput(probes, largest_micro_batch_size=128, range_end="cap").saturation
     assert found.status in {"saturated", "retrograde"}
     assert found.last_gain.low <= 2 / 1.99 - 1 <= found.last_gain.high <= 0.05

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.memory.data import Probe
-from advisor.throughput.session_groups import find_two_groups, measure_session_levels
+from advisor.throughput.disturbances import find_two_groups, measure_session_levels
 
 
 def probe(session, size, *step_times_s):

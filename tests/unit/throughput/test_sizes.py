@@ -27,7 +27,6 @@ def curve(law, sizes, sessions=3):
         measure(law, sizes, sessions=sessions),
         largest_micro_batch_size=None,
         range_end="dataset",
-        peak_bytes={},
     )
 
 
@@ -44,7 +43,7 @@ def test_sweep_holds_both_ends_and_the_feasible_size_of_the_user(
         min_micro_batch_size=smallest,
         max_micro_batch_size=largest,
         batch_multiple=multiple,
-        base_batch_size=wanted,
+        wanted=() if wanted is None else (wanted,),
     )
     feasible = [size for size in (-(-smallest // multiple) * multiple,) if size <= largest]
     assert list(sizes[:1]) == feasible
@@ -73,15 +72,12 @@ def test_sweep_of_a_wide_range_is_thinned_from_the_bottom():
 
 
 def test_sweep_keeps_the_users_size_in_the_place_of_its_neighbour():
-    sizes = choose_sweep(min_micro_batch_size=1, max_micro_batch_size=200, base_batch_size=60)
+    sizes = choose_sweep(min_micro_batch_size=1, max_micro_batch_size=200, wanted=(60,))
     assert sizes == (1, 4, 16, 32, 60, 100, 128, 200)
 
 
 def test_sweep_holds_the_part_of_a_given_batch():
-    sizes = choose_sweep(
-        min_micro_batch_size=1, max_micro_batch_size=200, base_batch_size=60,
-        given_micro_batch_size=150,
-    )  # fmt: skip
+    sizes = choose_sweep(min_micro_batch_size=1, max_micro_batch_size=200, wanted=(150, 60))
     assert sizes == (1, 4, 16, 32, 60, 100, 150, 200)
 
 
@@ -140,18 +136,15 @@ def test_where_sessions_contradict_each_other_the_last_doubling_comes_first():
 
 def test_rounds_fill_the_budget_and_no_more():
     # One round: 2 sizes × (2 × 0.1 s + 1.5 × 1 s) = 3.4 s; warm-up: 2 × (0.2 s + 0.75 s) = 1.9 s.
-    assert plan_rounds((8, 16), StepTimes(step_s={8: 0.1, 16: 0.1}), 1.0, 1.9 + 2 * 3.4 + 0.1) == 2
-    assert plan_rounds((8, 16), StepTimes(step_s={8: 0.1, 16: 0.1}), 1.0, 1.9 + 3.3) == 0
-    assert plan_rounds((8, 16), StepTimes(step_s={8: 0.1, 16: 0.1}), 1.0, 1e6) == 2
-    assert plan_rounds((), NOTHING, 1.0, 10.0) == 0
+    assert plan_rounds((0.1, 0.1), 1.0, 1.9 + 2 * 3.4 + 0.1) == 2
+    assert plan_rounds((0.1, 0.1), 1.0, 1.9 + 3.3) == 0
+    assert plan_rounds((0.1, 0.1), 1.0, 1e6) == 2
 
 
-def test_unknown_sizes_cost_in_proportion_to_the_nearest_known_one():
-    # Size 32 is taken for 4 s: one settling step, 4 + 1.5 × 4 = 10 s a round, 8 + 0.75 s warm-up.
-    assert plan_rounds((32,), StepTimes(step_s={8: 1.0}), 1.0, 8.75 + 10.1) == 1
-    assert plan_rounds((32,), StepTimes(step_s={8: 1.0}), 1.0, 8.75 + 9.9) == 0
-    with pytest.raises(ValueError, match="no step time"):
-        plan_rounds((8,), NOTHING, 1.0, 10.0)
+def test_a_step_longer_than_a_block_makes_one_by_itself():
+    # One settling step, 4 + 1.5 × 4 = 10 s a round, 8 + 0.75 s warm-up.
+    assert plan_rounds((4.0,), 1.0, 8.75 + 10.1) == 1
+    assert plan_rounds((4.0,), 1.0, 8.75 + 9.9) == 0
 
 
 SIZES = (1, 2, 4, 8, 16, 32)
@@ -163,7 +156,7 @@ def plan(budget_s, must_keep=(), steps=STEPS, **more):
         SIZES,
         steps,
         block_s=1.0,
-        session_start_s=5.0,
+        start_s=5.0,
         budget_s=budget_s,
         must_keep=must_keep,
         **more,
@@ -199,16 +192,31 @@ def test_blocks_of_several_steps_come_before_more_rounds_and_after_sizes():
     assert (poor.sizes, poor.sessions, poor.least_steps) == (SIZES, 3, 1)
 
 
+def test_sizes_are_left_out_before_those_the_user_named_and_the_given_one_goes_last():
+    for count, expected in enumerate([(16,), (8, 16), (1, 8, 16), (1, 8, 16, 32)], 1):
+        assert plan(2 * (5.0 + 2.3 * count), (16, 8)).sizes == expected
+
+
+def test_a_size_that_takes_too_long_leaves_room_for_the_others():
+    slow = StepTimes(step_s={size: 90.0 if size == 32 else 0.01 for size in SIZES})
+    short = plan(60.0, steps=slow)
+    assert (short.sizes, short.sessions) == ((1, 2, 4, 8, 16), 3)
+
+
+def test_a_size_costs_its_start():
+    free, dear = (plan(2 * (5.0 + 14.0), size_start_s=start_s) for start_s in (0.0, 2.0))
+    assert (len(free.sizes), free.sessions) == (6, 2)
+    assert (dear.sizes, dear.sessions) == ((1, 8, 32), 2)
+
+
 def test_no_plan_where_nothing_fits():
     assert plan(3.0) is None
-    assert choose_session_plan((), NOTHING, block_s=1.0, session_start_s=0.0, budget_s=10.0) is None
+    assert choose_session_plan((), NOTHING, block_s=1.0, start_s=0.0, budget_s=10.0) is None
 
 
 @given(budget_s=st.floats(0.0, 500.0), start_s=st.floats(0.0, 20.0), block_s=st.floats(0.05, 2.0))
 def test_a_plan_fits_its_budget(budget_s, start_s, block_s):
-    chosen = choose_session_plan(
-        SIZES, STEPS, block_s=block_s, session_start_s=start_s, budget_s=budget_s
-    )
+    chosen = choose_session_plan(SIZES, STEPS, block_s=block_s, start_s=start_s, budget_s=budget_s)
     if chosen is not None:
         blocks = len(chosen.sizes) * chosen.rounds * 1.5 * max(block_s, 0.01)
         assert chosen.sessions * (start_s + blocks) <= budget_s + 1e-9

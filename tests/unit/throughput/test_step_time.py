@@ -28,9 +28,7 @@ LAWS = {
 
 
 def read(probes):
-    found = conclude_throughput(
-        probes, largest_micro_batch_size=None, range_end="dataset", peak_bytes={}
-    )
+    found = conclude_throughput(probes, largest_micro_batch_size=None, range_end="dataset")
     return read_throughput(found)
 
 
