@@ -12,6 +12,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,11 @@ from torch import Tensor
 
 from advisor.device.cpu import available_memory_bytes
 from advisor.engine.worker.emitter import Emit
+from advisor.engine.worker.failure import describe
 from advisor.loader.data import LoaderTask, LoaderTiming, LoopTask, LoopTiming
-from advisor.loader.measure_windows import (
-    PREFETCHED,
-    WARMUP_STEPS,
-    Bench,
-    Lane,
-    Units,
-    noting_failures,
-)
+from advisor.loader.measure_windows import PREFETCHED, WARMUP_STEPS, Bench, Lane, Units
 from advisor.loader.plan import choose_next_workers
+from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.statistics import median
 from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.training_data import is_map_style
@@ -49,6 +45,15 @@ _EXPECTED_COUNTS = 2
 _ALWAYS_ALLOWED = 16
 #: Share of the free memory that prefetched batches may fill.
 _MEMORY_FRACTION = 0.25
+
+
+@contextmanager
+def noting_failures(said: list[str]) -> Iterator[None]:
+    """Note what the loader or its workers raise, to be told as it is: what was timed stands."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - of the user's code, whatever it is
+        said.append(describe(error)[:MESSAGE_LENGTH])
 
 
 def run(task: LoaderTask, emit: Emit[LoaderTiming]) -> None:

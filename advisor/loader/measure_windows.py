@@ -8,16 +8,14 @@ from each, since those that started together deliver together, or a whole pass w
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import repeat
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from advisor.engine.worker.failure import describe
 from advisor.errors import WorkloadError
-from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.statistics import median
 from advisor.training.data import WorkloadSpec
 from advisor.training.devices import synchronise
@@ -38,15 +36,6 @@ PREFETCHED = 2
 #: A worker that gives no batch for this long, in seconds and in batches, hangs: some file readers
 #: have locks that do not survive the fork.
 _HANG_S, _HANG_BATCHES = 10.0, 5.0
-
-
-@contextmanager
-def noting_failures(said: list[str]) -> Iterator[None]:
-    """Note what the loader or its workers raise, to be told as it is: what was timed stands."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - of the user's code, whatever it is
-        said.append(describe(error)[:MESSAGE_LENGTH])
 
 
 class Bench:
