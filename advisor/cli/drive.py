@@ -168,7 +168,7 @@ def drive(
     """
     from advisor.cli.progress_display import open_progress
     from advisor.engine.command import execute
-    from advisor.engine.leading import Leader
+    from advisor.engine.nodes import Leader
     from advisor.report.screen import list_statuses
 
     latest: list[Conclusions] = []

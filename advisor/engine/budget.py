@@ -4,10 +4,11 @@ A part `_OF_LEFT` is one of what is left when the stage begins, so that what one
 those after it; any other is one of that stage's own time.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from advisor.engine.record import Slot
 from advisor.figures import Duration
@@ -73,10 +74,8 @@ _DISPENSABLE = ("sharpness", "trial", "loader", "noise", "memory")
 #: Of these, what is left out as well where the others would not have enough: without the speed of
 #: the loop and the noise a race shows nothing that could be advised.
 _LAST = {"sharpness", "trial"}
-#: What no stage is worth beginning without; a race, without branches of 30 steps.
-_LEAST = Need(1, 10, 0.5, 60.0)
-_LEASTS = {"trial": Need(5.5, 860, 0.0, LONGEST_S)}
-_LEASTS_OF_SCRIPT = {"trial": Need(22, 860, 0.0, LONGEST_S)}
+#: What no stage is worth beginning without; and the steps of a race, in branches of 30 each.
+_LEAST, _LEAST_OF_RACE = Need(1, 10, 0.5, 60.0), 860
 #: Of a worker, from which on its start is told, since it makes the plan long.
 _TOLD_START_S = 5.0
 
@@ -123,34 +122,23 @@ class Needs(NamedTuple):
 
         Where time is short each gets the least, then in proportion what is enough, then in full.
         """
-        done = list_before(first)
+        left_s, done = max(0.0, left_s), list_before(first)
         kept = [stage for stage in self.stages if stage not in done]
         for stage in _OPTIONAL:
             short_s = _SHORT_FRACTION * sum(self.stages[each] for each in kept)
             if left_s < short_s and stage in kept:
                 kept.remove(stage)
         for stage in _DISPENSABLE:
-            if stage in kept and len(kept) > 1 and left_s < self._count_beside(stage, kept):
+            before = set(kept) - _LAST if stage in _LAST else set[str]()
+            worth_s = sum((self.enough if each in before else self.least)[each] for each in kept)
+            if stage in kept and len(kept) > 1 and left_s < worth_s:
                 kept.remove(stage)
-        return self._fill(kept, left_s)
-
-    def _count_beside(self, stage: str, kept: Sequence[str]) -> float:
-        """Return the seconds with which a stage is worth keeping beside the others."""
-        before = set(kept) - _LAST if stage in _LAST else set[str]()
-        return sum((self.enough if each in before else self.least)[each] for each in kept)
-
-    def _fill(self, kept: Sequence[str], left_s: float) -> dict[str, float]:
-        """Return the shares of stages: up to one level after the other, each in proportion."""
-        below = dict.fromkeys(kept, 0.0)
-        for level in (self.least, self.enough, self.stages):
-            above = {stage: level[stage] for stage in kept}
-            low_s, high_s = sum(below.values()), sum(above.values())
-            if left_s <= high_s:
-                part = (left_s - low_s) / (high_s - low_s) if high_s > low_s else 0.0
-                return {stage: low + part * (above[stage] - low) for stage, low in below.items()}
-            below = above
-        full_s = sum(below.values())
-        return {stage: each * left_s / full_s for stage, each in below.items()}
+        levels = (dict.fromkeys(kept, 0.0), self.least, self.enough, self.stages)
+        sums_s = [sum(level[stage] for stage in kept) for level in levels]
+        shares_s = {
+            stage: np.interp(left_s, sums_s, [level[stage] for level in levels]) for stage in kept
+        }
+        return {stage: float(s * max(1.0, left_s / sums_s[-1])) for stage, s in shares_s.items()}
 
 
 def estimate_needs(
@@ -161,17 +149,17 @@ def estimate_needs(
     def count(need: Need) -> float:
         return min(need.most_s, need.starts * start_s + need.steps * step_s + need.other_s)
 
-    def choose(needs: dict[str, Need], of_script: dict[str, Need]) -> dict[str, float]:
+    def choose(needs: dict[str, Need], of_script: dict[str, Need]) -> dict[str, Need]:
         chosen = needs | of_script if is_script else needs
-        return {stage: count(need) for stage, need in chosen.items() if stage not in without}
+        return {stage: need for stage, need in chosen.items() if stage not in without}
 
     full, enough = choose(NEEDS, _NEEDS_OF_SCRIPT), choose(_ENOUGH, _ENOUGH_OF_SCRIPT)
-    usual_s, least = count(_LEAST), choose(_LEASTS, _LEASTS_OF_SCRIPT)
-    return Needs(
-        {stage: max(each, enough[stage]) for stage, each in full.items()},
-        enough,
-        {stage: least.get(stage, min(each, usual_s)) for stage, each in enough.items()},
-    )
+    enough_s = {stage: count(need) for stage, need in enough.items()}
+    least_s = {stage: min(each_s, count(_LEAST)) for stage, each_s in enough_s.items()}
+    if "trial" in enough:
+        least_s["trial"] = count(enough["trial"]._replace(steps=_LEAST_OF_RACE, other_s=0.0))
+    stages = {stage: max(count(need), enough_s[stage]) for stage, need in full.items()}
+    return Needs(stages, enough_s, least_s)
 
 
 def describe_plan(plan: TimePlan) -> str:

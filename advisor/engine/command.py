@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from advisor.device.data import Environment
 from advisor.device.processor import read_processor_counters
 from advisor.engine.conclusions import Conclusions
-from advisor.engine.leading import Leader
+from advisor.engine.nodes import Leader
 from advisor.engine.opening import EnvironmentTask, InspectTask, ScriptTask
 from advisor.engine.progress import Progress
 from advisor.engine.question import Kind
@@ -27,10 +27,9 @@ from advisor.errors import (
     UsageError,
     WorkloadError,
 )
-from advisor.training.data import parse_target
-from advisor.training.script.arguments import Filling
+from advisor.training.data import WorkloadSpec, parse_target
 from advisor.training.script.facts import conclude_facts
-from advisor.training.script.sight import ScriptSight, choose_other_filling, choose_own_filling
+from advisor.training.script.sight import choose_other_filling, choose_own_filling
 
 T = TypeVar("T")
 
@@ -78,24 +77,31 @@ def execute(
         )
         with run.completing():
             try:
-                _gather(leader, runner, progress)
-                run.progress.stage("starting", left_s=spec.limits.budget_s)
-                for question in kind.questions:
-                    if question.read is not None:
-                        question.read(run)
-                _open(run, kind)
-                for question in kind.questions:
-                    if question.check is not None:
-                        question.check(run)
-                for question in kind.questions:
-                    if question.run is not None and run.has_time_for(question.name):
-                        with _limiting_failure(run, question.name, is_alone=question.fails_alone):
-                            question.run(run)
-                _use_time_left(run, kind)
+                if leader is not None:
+                    progress.stage("waiting for the other nodes", left_s=leader.nodes.join_s)
+                    leader.gather(runner.break_off)
+                progress.stage("starting", left_s=spec.limits.budget_s)
+                _ask(run, kind)
             finally:
                 if spec.workload.script is not None:
                     run.keep_files(runner.written_files)
         return run.record
+
+
+def _ask(run: Run, kind: Kind) -> None:
+    """Ask the questions: each of their parts in turn, before the next part of any."""
+    for question in kind.questions:
+        if question.read is not None:
+            question.read(run)
+    _open(run, kind)
+    for question in kind.questions:
+        if question.check is not None:
+            question.check(run)
+    for question in kind.questions:
+        if question.run is not None and run.has_time_for(question.name):
+            with _limiting_failure(run, question.name, is_alone=question.fails_alone):
+                question.run(run)
+    _use_time_left(run, kind)
 
 
 def _refuse_impossible(spec: Spec, record: Record) -> None:
@@ -135,42 +141,58 @@ def _limiting_failure(run: Run, stage: str, *, is_alone: bool) -> Iterator[None]
         run.keep_failure(stage, error)
 
 
-def _gather(leader: Leader | None, runner: Runner, progress: Progress) -> None:
-    """Have the other nodes, if any, at hand."""
-    if leader is not None:
-        progress.stage("waiting for the other nodes", left_s=leader.nodes.join_s)
-        leader.gather(runner.break_off)
-
-
 def _open(run: Run, kind: Kind) -> None:
-    """Keep what machine this is, and what the model file is."""
-    (environment,) = run.runner.run(
-        EnvironmentTask(device=run.spec.workload.device), timeout_s=COLD_START_S
-    )
-    run.keep_environment(environment)
-    if run.spec.workload.script is not None:
-        open_script(run)
+    spec = run.spec.workload
+    _keep_environment(run, EnvironmentTask(device=spec.device), COLD_START_S)
+    if spec.script is not None:
+        _open_script(run, spec)
         return
-    run.progress.stage("model file", left_s=run.spec.limits.budget_s and run.left_s)
-    task = InspectTask(
-        workload=run.spec.workload,
-        batch_multiple=run.spec.limits.batch_multiple,
-        without_steps=kind.traces_only,
-    )
+    multiple = run.spec.limits.batch_multiple
+    task = InspectTask(workload=spec, batch_multiple=multiple, without_steps=kind.traces_only)
+    facts = _start(run, task, "model file")
+    if facts.device_uuid_hash not in {None, run.environment.device.uuid_hash}:
+        # As by CUDA_VISIBLE_DEVICES.
+        _keep_environment(run, EnvironmentTask(device=spec.device, after=spec), run.left_s)
+        run.progress.note(f"{spec.target} chooses its own card: {run.environment.device.name}")
+    run.keep_workload(facts)
+
+
+def _keep_environment(run: Run, task: EnvironmentTask, timeout_s: float) -> None:
+    (environment,) = run.runner.run(task, timeout_s=timeout_s)
+    run.keep_environment(environment)
+
+
+def _open_script(run: Run, workload: WorkloadSpec) -> None:
+    """Keep what the script is: started with its own batch, then with another that it is told.
+
+    Raises:
+        WorkloadError: It fails, takes no optimizer step, or does not listen to its placeholders.
+    """
+    task = ScriptTask(workload=workload, filling=choose_own_filling(workload))
+    own = _start(run, task, "your script as it is")
+    filling = choose_other_filling(workload, own)
+    task = ScriptTask(workload=workload, filling=filling)
+    other = _start(run, task, f"your script with batch {filling.batch_size}")
+    facts = conclude_facts(workload, own, other)
+    assert facts.script is not None
+    run.keep_script(facts.script.script)
+    run.keep_workload(facts)
+
+
+def _start(run: Run, task: Task[T], what: str) -> T:
+    """Return the one result of a task, and keep how long its worker took."""
+    run.progress.stage(what, left_s=run.spec.limits.budget_s and run.left_s)
+    started = time.monotonic()
     try:
-        facts = _start(run, task)
+        (found,) = run.runner.run(task, timeout_s=run.left_s)
     except msgspec.ValidationError as error:  # the user's own settings, and nothing measured
         raise WorkloadError(
             f"{run.spec.workload.target}: a setting is beyond what can be measured: {error}",
             next_step="Give one within that.",
         ) from error
-    if facts.device_uuid_hash not in {None, environment.device.uuid_hash}:
-        spec = run.spec.workload  # as by CUDA_VISIBLE_DEVICES
-        chosen = EnvironmentTask(device=spec.device, after=spec)
-        (environment,) = run.runner.run(chosen, timeout_s=run.left_s)
-        run.keep_environment(environment)
-        run.progress.note(f"{spec.target} chooses its own card: {environment.device.name}")
-    run.keep_workload(facts)
+    start_s = time.monotonic() - started
+    run.start_s = min(start_s, run.start_s or start_s)
+    return found
 
 
 def examine(device: str) -> Environment:
@@ -183,33 +205,3 @@ def examine(device: str) -> Environment:
         elapsed_s = time.perf_counter() - start
     counters = (*environment.counters, *read_processor_counters())
     return replace(environment, worker_start_s=elapsed_s, counters=counters)
-
-
-def open_script(run: Run) -> None:
-    """Keep what the script is: started with its own batch, then with another that it is told.
-
-    Raises:
-        WorkloadError: It fails, takes no optimizer step, or does not listen to its placeholders.
-    """
-    workload = run.spec.workload
-    own = _see(run, choose_own_filling(workload), "as it is")
-    filling = choose_other_filling(workload, own)
-    other = _see(run, filling, f"with batch {filling.batch_size}")
-    facts = conclude_facts(workload, own, other)
-    assert facts.script is not None
-    run.keep_script(facts.script.script)
-    run.keep_workload(facts)
-
-
-def _see(run: Run, filling: Filling, how: str) -> ScriptSight:
-    run.progress.stage(f"your script {how}", left_s=run.spec.limits.budget_s and run.left_s)
-    return _start(run, ScriptTask(workload=run.spec.workload, filling=filling))
-
-
-def _start(run: Run, task: Task[T]) -> T:
-    """Return the one result of a task, and keep how long its worker took."""
-    started = time.monotonic()
-    (found,) = run.runner.run(task, timeout_s=run.left_s)
-    start_s = time.monotonic() - started
-    run.start_s = min(start_s, run.start_s or start_s)
-    return found

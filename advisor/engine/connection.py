@@ -1,53 +1,55 @@
 """A running worker as the parent sees it: what it says, and the end of its process."""
 
 import contextlib
+import os
 import queue
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import IO, Generic, TypeVar
 
 import msgspec
 import psutil
 
-from advisor.engine.ends import WorkerDeathError
 from advisor.engine.task import Task
-from advisor.engine.wire import Failure, Message, Result, error_from
+from advisor.engine.wire import Done, Exited, Failure, Message, Result
 
-#: A worker that ended has sent all it will ever send; its pipe may be held open by its orphans.
-DRAIN_S = 0.5
-#: A worker's messages end long before its process where the device's driver tears down its state.
-REAP_S = 10.0
 #: To kill what workers left: only a process stuck in the kernel lasts longer.
 _KILL_S = 5.0
 #: For one round of killing.
 _ROUND_S = 0.1
 
+_DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
-#: A line of a worker; the exit status of its process, minus the number of the signal that killed
-#: it; or None, the end of its messages.
-Event = bytes | int | None
+T = TypeVar("T")
 
 
 class Connection:
-    """Events of one worker, collected by threads so that the caller can wait with a deadline.
+    """Messages of one worker, collected by a thread so that the caller can wait with a deadline.
 
-    `events` has lines, then None, and at some point the exit status.
+    The last is its exit, by `wait` where nobody sent that.
     """
 
-    def __init__(self, pid: int, stream: IO[bytes], interrupt: Callable[[], None]) -> None:
-        self.pid = pid
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.ask_where_it_stands = interrupt
+    def __init__(self, pid: int, stream: IO[bytes], wait: Callable[[], int | None]) -> None:
+        self._pid, self._wait = pid, wait
+        self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         threading.Thread(target=self._read, args=(stream,), daemon=True).start()
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream, contextlib.suppress(OSError, ValueError):
             for line in stream:
-                self.events.put(line)
-        self.events.put(None)
+                with contextlib.suppress(msgspec.MsgspecError):  # cut off by its end
+                    self.messages.put(_DECODER.decode(line))
+        self.messages.put(Exited(code=self._wait()))
+
+    def ask_where_it_stands(self) -> None:
+        """Have it write that down, where the system can ask."""
+        if hasattr(signal, "SIGUSR1"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGUSR1)
 
 
 def python_command(module: str) -> list[str]:
@@ -87,68 +89,30 @@ def _list_living(pid: int, *, but_root: bool) -> list[psutil.Process]:
     return living
 
 
-_DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
-
-T = TypeVar("T")
-
-
 class Stream(Generic[T]):
-    """The messages of one worker, gathered until it ends."""
+    """What one worker says, gathered until it ends.
+
+    Attributes:
+        results: In the order they came.
+        last_word: How it ended; None where it has not yet.
+    """
 
     def __init__(self, task: Task[T], on_result: Callable[[T], None] | None) -> None:
-        self._type = task.result_type()
-        self._on_result = on_result
-        self._results: list[T] = []
-        self._failure: Failure | None = None
-        self._has_last_word = False
-        self._hung_up = False
-        self.code: int | None = None
+        self._type, self._on_result = task.result_type(), on_result
+        self.results: list[T] = []
+        self.last_word: Failure | Done | Exited | None = None
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing more is to be waited for."""
-        return self._has_last_word or (self._hung_up and self.code is not None)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the worker said its last word, or its process or its messages ended without."""
-        return self._has_last_word or self._hung_up or self.code is not None
-
-    def take(self, event: Event) -> None:
-        """Take in one event."""
-        if isinstance(event, int):
-            self.code = event
-            return
-        if event is None:
-            self._hung_up = True
-            return
-        message: Message = _DECODER.decode(event)
-        if isinstance(message, Result):
+    def follow(self, connection: Connection, deadline: float) -> None:
+        """Take in messages until the worker's last word, or the deadline."""
+        while self.last_word is None:
+            try:
+                message = connection.messages.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return
+            if not isinstance(message, Result):
+                self.last_word = message
+                continue
             result: T = msgspec.json.decode(message.body, type=self._type)
-            self._results.append(result)
+            self.results.append(result)
             if self._on_result:
                 self._on_result(result)
-            return
-        self._has_last_word = True
-        self._failure = message if isinstance(message, Failure) else None
-
-    def finish(self, death: Callable[[int | None], WorkerDeathError]) -> tuple[T, ...]:
-        """Return the results, or raise what ended the worker."""
-        if self._failure is not None:
-            raise error_from(self._failure)
-        if not self._has_last_word:
-            raise death(self.code)
-        return tuple(self._results)
-
-
-def follow(connection: Connection, stream: Stream[Any], deadline: float) -> None:
-    """Take in events until the worker's last word, or the deadline."""
-    while not stream.is_complete:
-        try:
-            event = connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            return
-        stream.take(event)
-        if not isinstance(event, bytes):  # lines on their way, or a process still to be reaped
-            wait_s = REAP_S if event is None else DRAIN_S
-            deadline = min(deadline, time.monotonic() + wait_s)

@@ -1,5 +1,6 @@
 """Records <-> versioned JSON: one codec for every kind and layout, published schemas."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,24 +140,25 @@ _LIMITS = ("budget_s", "max_micro_batch_size", "batch_multiple")
 
 
 def bring_up_to_date(content: bytes, kind: RecordKind) -> bytes:
-    """Return the document in today's layout, byte for byte where it has that."""
-    try:
-        return _bring_up_to_date(content, kind)
-    except (AttributeError, KeyError, TypeError, msgspec.MsgspecError, RecursionError):
-        return content  # in no layout at all: whoever reads it next says where
+    """Return the document in today's layout, byte for byte where it has that, or none at all."""
+    faults = (AttributeError, KeyError, TypeError, msgspec.MsgspecError, RecursionError)
+    with contextlib.suppress(*faults):  # whoever reads it next says where
+        document = msgspec.json.decode(content, type=dict[str, Any])
+        command = document.get("command", {})
+        if kind in _MOVED and ("scenario" in command or "limits" not in command):
+            return msgspec.json.encode(_move(document, command, *_MOVED[kind]))
+    return content
 
 
-def _bring_up_to_date(content: bytes, kind: RecordKind) -> bytes:
-    document = msgspec.json.decode(content, type=dict[str, Any])
-    command = document.get("command", {})
-    if kind not in _MOVED or ("scenario" not in command and "limits" in command):
-        return content
-    key, field = _MOVED[kind]
-    document[key] = command.get(field) if field else command
+def _move(
+    document: dict[str, Any], command: dict[str, Any], key: str, field: str | None
+) -> dict[str, Any]:
+    """Return the document with what its command alone is asked, and the limits, in their places."""
     limits = {name: command[name] for name in _LIMITS if name in command}
-    limits = command.get("limits", limits)
-    if command.get("headroom_bytes") is None:
-        command = {name: value for name, value in command.items() if name != "headroom_bytes"}
+    kept = dict(command, limits=command.get("limits", limits))
+    if kept.get("headroom_bytes") is None:
+        kept.pop("headroom_bytes", None)
     seen = (batches.get("curvature") for batches in document.get("noise_batches", ()))
-    document["sharpness"] = [sharpness for sharpness in seen if sharpness]
-    return msgspec.json.encode({**document, "command": {**command, "limits": limits}})
+    sharpness = [each for each in seen if each]
+    asked = {key: command.get(field) if field else command}
+    return {**document, **asked, "sharpness": sharpness, "command": kept}

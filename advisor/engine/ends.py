@@ -1,14 +1,22 @@
-"""The ways a worker ends that are no answer: what is said of them."""
+"""How a worker ended that gives no answer, where its code stood then, and what is said of it."""
 
+import os
+import re
+import signal
+import sysconfig
 from pathlib import Path
 from typing import Any
 
-from advisor.engine.crash import MUTE_STATUS, describe_exit, find_location
 from advisor.engine.task import Task, WorkloadTask
 from advisor.errors import InconclusiveError, InternalError, WorkloadError
 
 #: A task that was given less ends for want of time, not for what it does.
 _HASTY_S = 2.0
+_FRAME = re.compile(r'File "(?P<path>.+)", line (?P<line>\d+) in (?P<name>.+)')
+#: Of this program's own code.
+PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+#: With which a worker ends that cannot say a word: the user's code closed its connection.
+MUTE_STATUS = 71
 
 
 class WorkerDeathError(WorkloadError):
@@ -42,29 +50,24 @@ class UnforkableError(InternalError):
     """Workers cannot be forked: a preloaded package initialised CUDA."""
 
 
-def is_script(task: Task[Any]) -> bool:
-    """Return whether a task runs the user's own script."""
-    return isinstance(task, WorkloadTask) and task.workload.script is not None
-
-
 def explain_timeout(task: Task[Any], crash_path: Path, timeout_s: float) -> WorkerTimeoutError:
     """Return what is said of a worker that did not end."""
     where = find_location(crash_path) or ""
-    what = "take the optimizer steps that were waited for" if is_script(task) else "finish"
+    what = "take the optimizer steps that were waited for" if task.script else "finish"
     said = f"{_name(task)} did not {what} within {timeout_s:.0f} s"
     if timeout_s < _HASTY_S:
         return NoTimeLeftError(
             f"{said}, all that was left of the budget", next_step="Raise --budget."
         )
     next_step = "Look for an endless loop or a lock there, or give more time with --budget."
-    if where.endswith("in <module>") and not is_script(task):
+    if where.endswith("in <module>") and not task.script:
         next_step = (
             "It was still being imported: put what trains or waits there under "
             'if __name__ == "__main__":, or give more time with --budget.'
         )
-    return WorkerTimeoutError(
-        f"{said}; it stood at {where}" if where else said, next_step=next_step
-    )
+    if where:
+        said = f"{said}; it stood at {where}"
+    return WorkerTimeoutError(said, next_step=next_step)
 
 
 def explain_death(task: Task[Any], crash_path: Path, code: int | None) -> WorkerDeathError:
@@ -72,7 +75,7 @@ def explain_death(task: Task[Any], crash_path: Path, code: int | None) -> Worker
     where = find_location(crash_path)
     how = (
         "script by hand with the same arguments"
-        if is_script(task)
+        if task.script
         else "model file's training step on its own"
     )
     return WorkerDeathError(
@@ -86,3 +89,32 @@ def explain_death(task: Task[Any], crash_path: Path, code: int | None) -> Worker
 
 def _name(task: Task[Any]) -> str:
     return task.workload.target if isinstance(task, WorkloadTask) else "the worker"
+
+
+def find_location(crash_path: Path) -> str | None:
+    """Return `file:line in function` of the innermost line of the user's own code, if noted."""
+    for match in _FRAME.finditer(crash_path.read_text(errors="replace")):
+        if not is_library(match["path"]):
+            return f"{match['path']}:{match['line']} in {match['name']}"
+    return None
+
+
+def is_library(path: str) -> bool:
+    """Return whether code at the path is not the user's: installed, Python's, or this program's."""
+    return "site-packages" in path or path.startswith((PACKAGE, sysconfig.get_path("stdlib"), "<"))
+
+
+def describe_exit(code: int | None) -> str:
+    """Return how a process ended, in words; None stands for an end that nobody saw."""
+    if code is None:
+        return "ended without a word, and how is not known"
+    if code == MUTE_STATUS:
+        return "closes files that it did not open, the connection to this program among them"
+    if code >= 0:
+        return f"ended the process with exit status {code} (os._exit?)"
+    known = {
+        -signal.SIGSEGV: "crashed with a segmentation fault (SIGSEGV)",
+        -9: "was killed (SIGKILL), as the kernel does when memory runs out",
+    }
+    names = {-number: number.name for number in signal.Signals}
+    return known.get(code) or f"was ended by {names.get(code, f'signal {-code}')}"

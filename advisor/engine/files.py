@@ -6,16 +6,9 @@ import stat
 from pathlib import Path
 
 #: The folder, not the file, is what refuses: a mount point, a file in a folder of another user's.
-_FOLDER_REFUSES = frozenset(
-    {
-        errno.EACCES,
-        errno.EBUSY,
-        errno.EEXIST,
-        errno.ENAMETOOLONG,
-        errno.EPERM,
-        errno.EROFS,
-    }
-)
+_FOLDER_REFUSES = {
+    *(errno.EACCES, errno.EBUSY, errno.EEXIST, errno.ENAMETOOLONG, errno.EPERM, errno.EROFS)
+}
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -28,17 +21,22 @@ def write_file(path: Path, content: bytes) -> None:
         OSError: It cannot be written; a file that was there is as it was, unless only its own
             bytes could be written.
     """
-    found = _look_at(path)
-    target = Path(os.path.realpath(path))
-    if found is not None and not _is_replaceable(found, target):
-        path.write_bytes(content)
-        return
-    try:
-        _replace(target, content, found)
-    except OSError as error:
-        if error.errno not in _FOLDER_REFUSES:
-            raise
-        path.write_bytes(content)
+    found, target = _look_at(path), Path(os.path.realpath(path))
+    there = _look_at(target)
+    if found is None or (
+        there is not None
+        and os.path.samestat(found, there)  # and not open under a lost name
+        and stat.S_ISREG(found.st_mode)
+        and found.st_nlink == 1
+    ):
+        try:
+            _replace(target, content, found)
+        except OSError as error:
+            if error.errno not in _FOLDER_REFUSES:
+                raise
+        else:
+            return
+    path.write_bytes(content)
 
 
 def is_stream(path: Path) -> bool:
@@ -60,13 +58,6 @@ def _look_at(path: Path) -> os.stat_result | None:
         return path.stat()
     except OSError:
         return None
-
-
-def _is_replaceable(found: os.stat_result, target: Path) -> bool:
-    """Return whether it is a regular file of one name, which is not open under a lost name."""
-    there = _look_at(target)
-    is_there = there is not None and os.path.samestat(found, there)
-    return is_there and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def _replace(target: Path, content: bytes, found: os.stat_result | None) -> None:

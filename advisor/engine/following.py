@@ -7,22 +7,20 @@ import threading
 import time
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from advisor.engine.nodes import (
     GREETING_S,
+    Answer,
     End,
     Hello,
     Link,
     Nodes,
     Ordered,
-    Refused,
     Said,
     Trouble,
-    Welcome,
 )
 from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import COLD_START_S, Runner
+from advisor.engine.wire import Place
 from advisor.errors import AdvisorError, LostNodeError
 from advisor.training.data import Target
 
@@ -41,10 +39,10 @@ def follow(nodes: Nodes, target: Target, tell: Callable[[str], None]) -> int:
         LostNodeError: It cannot be reached, or has gone.
     """
     link, number = _connect(nodes)
-    tell(f"bsadvisor: node {number} of {nodes.count} follows {nodes.host}:{nodes.port}")
+    tell(f"bsadvisor: node {number} of {nodes.count} follows {nodes.address}")
     said: queue.SimpleQueue[Said | None] = queue.SimpleQueue()
     gone = LostNodeError(
-        f"the leader at {nodes.host}:{nodes.port} has gone",
+        f"the leader at {nodes.address} has gone",
         next_step="See what it printed; then start the same command on each node.",
     )
     try:
@@ -56,7 +54,7 @@ def follow(nodes: Nodes, target: Target, tell: Callable[[str], None]) -> int:
                 if message is None:
                     raise gone
                 if isinstance(message, Ordered):
-                    _obey(runner, message, nodes, link)
+                    _obey(runner, message, nodes.place(number, message.port), link)
         link.hear(_PRINTING_S)  # its end: a launcher ends them all with the first of them
     finally:
         link.close()
@@ -73,42 +71,34 @@ def _listen(
     said.put(message)
 
 
-def _obey(runner: Runner, ordered: Ordered, nodes: Nodes, link: Link) -> None:
+def _obey(runner: Runner, ordered: Ordered, place: Place, link: Link) -> None:
     """Run this node's ranks of a task, and say where that failed."""
-    place = ordered.order.place
-    assert place is not None
-    place = replace(place, local_rank=nodes.local_rank, local_ranks=nodes.local_ranks)
     try:
         runner.run(ordered.order.decode_task(), timeout_s=_LONGEST_S, place=place)
     except LostNodeError:
         return  # the next message tells of it
     except AdvisorError as error:
-        link.send(Trouble(port=place.port, message=error.message))
+        link.send(Trouble(port=ordered.port, message=error.message))
 
 
 def _connect(nodes: Nodes) -> tuple[Link, int]:
     """Return the connection to the leader, and this node's number; LostNodeError without either."""
     ends_s = time.monotonic() + nodes.join_s
-    hello = Hello(name=nodes.name, count=nodes.count, per_node=nodes.per_node, node=nodes.node)
-    where = f"{nodes.host}:{nodes.port}"
     while (left_s := ends_s - time.monotonic()) > 0.0:
-        try:
+        with contextlib.suppress(OSError):
             link = Link(socket.create_connection((nodes.host, nodes.port), timeout=GREETING_S))
-        except OSError:
-            time.sleep(0.2)
-            continue
-        link.send(hello)
-        answer = link.hear(left_s)
-        if isinstance(answer, Welcome):
-            return link, answer.node
-        link.close()
-        if isinstance(answer, Refused):
-            raise LostNodeError(
-                f"the leader at {where} refuses this node: {answer.why}",
-                next_step="Start the same command on each node, with a --node-rank of its own.",
-            )
+            link.send(Hello(nodes=nodes))
+            answer = link.hear(left_s)
+            if isinstance(answer, Answer) and answer.node is not None:
+                return link, answer.node
+            link.close()
+            if isinstance(answer, Answer):
+                raise LostNodeError(
+                    f"the leader at {nodes.address} refuses this node: {answer.why}",
+                    next_step="Start the same command on each node, with a --node-rank of its own.",
+                )
         time.sleep(0.2)
     raise LostNodeError(
-        f"no leader answers at {where} within {nodes.join_s:.0f} s",
+        f"no leader answers at {nodes.address} within {nodes.join_s:.0f} s",
         next_step="Start the same command on the node with that address, with --node-rank 0.",
     )

@@ -3,18 +3,9 @@
 import ast
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 #: Files of the user's that are read.
 _MOST_FILES = 64
-
-
-class _Import(NamedTuple):
-    """`from module import names`, below `folder` where it is relative."""
-
-    module: str
-    names: tuple[str, ...]
-    folder: Path | None
 
 
 def imported_modules(path: Path) -> tuple[str, ...]:
@@ -30,40 +21,38 @@ def imported_modules(path: Path) -> tuple[str, ...]:
         if file in seen:
             continue
         seen.add(file)
-        for each in _read_imports(file):
-            own = _find_own(each, roots)
+        for module, names, folder in _read_imports(file):
+            own = _find_own(module, names, (folder,) if folder else roots)
             left += own
-            if not own and each.folder is None:
-                found[each.module] = None
+            if not own and folder is None:
+                found[module] = None
     return tuple(found)
 
 
-def _read_imports(path: Path) -> Iterator[_Import]:
+def _read_imports(path: Path) -> Iterator[tuple[str, Sequence[str], Path | None]]:
+    """Yield `from module import names`, below the folder where that is relative."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):
         return
     for node in tree.body:
         if isinstance(node, ast.Import):
-            yield from (_Import(alias.name, (), None) for alias in node.names)
+            yield from ((alias.name, (), None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            names = tuple(alias.name for alias in node.names)
             folder = path.resolve().parents[node.level - 1] if node.level else None
-            yield _Import(node.module or "", names, folder)
+            yield node.module or "", [alias.name for alias in node.names], folder
 
 
-def _find_own(each: _Import, roots: Sequence[Path]) -> list[Path]:
+def _find_own(module: str, names: Sequence[str], roots: Sequence[Path]) -> list[Path]:
     """Return the user's files that the import runs; none where the module is not the user's."""
-    parts = each.module.split(".") if each.module else []
-    for root in roots if each.folder is None else (each.folder,):
+    parts = module.split(".") if module else []
+    for root in roots:
         places = [root.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
-        places += [root.joinpath(*parts, name) for name in each.names]
-        files = [
-            file
-            for place in places
-            for file in (place.with_suffix(".py"), place / "__init__.py")
-            if file.is_file()
-        ]
+        places += [root.joinpath(*parts, name) for name in names]
+        paths = (
+            each for place in places for each in (place.with_suffix(".py"), place / "__init__.py")
+        )
+        files = [path for path in paths if path.is_file()]
         if files:
             return files
     return []

@@ -1,5 +1,6 @@
 """The runs that are kept without being asked for, last touched first, so that none is lost."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -28,13 +29,11 @@ def choose_path(created_at: str, kind: str, target: str) -> Path:
 
 def keep(path: Path, document: bytes) -> None:
     """Have the file hold the document, and drop the oldest; where that fails nothing is kept."""
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, document)
         for old in list_kept()[MOST_KEPT:]:
             old.unlink(missing_ok=True)
-    except OSError:
-        return
 
 
 def list_kept() -> list[Path]:

@@ -9,12 +9,18 @@ ends. What the workers of one task tell each other goes between them (`worker/no
 
 import contextlib
 import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self
 
 import msgspec
 from msgspec.structs import replace
 
 from advisor import __version__
-from advisor.engine.wire import Order
+from advisor.engine.task import Task
+from advisor.engine.wire import Order, Place, make_order
+from advisor.errors import AdvisorError, LostNodeError, UsageError
 from advisor.training.data import Script
 
 #: What a connection gets to say who it is, in seconds.
@@ -44,25 +50,54 @@ class Nodes(msgspec.Struct, frozen=True, kw_only=True):
     local_rank: int = 0
     local_ranks: int
 
+    @property
+    def address(self) -> str:
+        """Where the leader is found."""
+        return f"{self.host}:{self.port}"
+
     def spread(self, script: Script) -> Script:
         """Return the script with a rank for each place of theirs."""
+        ranks, local_ranks = self.count * self.per_node, self.local_ranks
         return replace(
-            script,
-            ranks=self.count * self.per_node,
-            launch=(),
-            per_node=self.per_node,
+            script, ranks=ranks, launch=(), per_node=self.per_node, local_ranks=local_ranks
+        )
+
+    def place(self, node: int, port: int) -> Place:
+        """Return where the ranks of this node stand in a task."""
+        return Place(
+            node=node,
+            host=self.host,
+            port=port,
+            local_rank=self.local_rank,
             local_ranks=self.local_ranks,
         )
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
-    """The first line of a follower."""
+    """The first line of a follower: who it is."""
 
     version: str = __version__
-    name: str
-    count: int
-    per_node: int
-    node: int | None
+    nodes: Nodes
+
+    def describe(self) -> str:
+        """Return what is the same on all nodes."""
+        nodes = self.nodes
+        ranks = f"{nodes.count} × {nodes.per_node} ranks"
+        return f"run {nodes.name!r} of version {self.version} with {ranks}"
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
+    """The number of a follower; None where it is none of them, and why."""
+
+    node: int | None = None
+    why: str = ""
+
+
+class Ordered(msgspec.Struct, frozen=True, kw_only=True, tag="ordered"):
+    """A task for a follower's worker, whose ranks meet those of others at this port."""
+
+    order: Order
+    port: int
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True, tag="trouble"):
@@ -72,31 +107,13 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True, tag="trouble"):
     message: str
 
 
-class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
-    """The follower is one of them, with this number."""
-
-    node: int
-
-
-class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
-    """The follower is none of them."""
-
-    why: str
-
-
-class Ordered(msgspec.Struct, frozen=True, kw_only=True, tag="ordered"):
-    """A task for its worker."""
-
-    order: Order
-
-
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     """The command is over, with this exit code of the leader."""
 
     exit_code: int
 
 
-Said = Hello | Trouble | Welcome | Refused | Ordered | End
+Said = Hello | Answer | Ordered | Trouble | End
 
 
 class Link:
@@ -132,3 +149,112 @@ class Link:
             self._end.shutdown(socket.SHUT_RDWR)
         self._lines.close()  # a read in another thread has ended by now
         self._end.close()
+
+
+class Leader:
+    """Node 0: a context in which others follow, and end with its exit code; or UsageError."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self.nodes = nodes
+        self._links: dict[int, Link] = {}
+        self._break_off: Callable[[AdvisorError], None] | None = None
+        self._port, self._is_over = 0, False
+        try:
+            self._server = socket.create_server(("", nodes.port))
+        except OSError as error:
+            raise UsageError(
+                f"port {nodes.port}, where the other nodes are to find this one, cannot be had: "
+                f"{error.strerror}",
+                next_step="Name another port in --rdzv-endpoint or --master-port.",
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, frames: object) -> None:
+        self._is_over = True
+        self._server.close()
+        for link in self._links.values():  # which close with this process, all printed
+            link.send(End(exit_code=_find_exit_code(error)))
+
+    def gather(self, break_off: Callable[[AdvisorError], None]) -> None:
+        """Wait until all are there, or raise LostNodeError; one that goes then breaks all off."""
+        self._break_off = break_off
+        ends_s = time.monotonic() + self.nodes.join_s
+        while len(self._links) < self.nodes.count - 1:
+            self._server.settimeout(max(0.01, ends_s - time.monotonic()))
+            try:
+                end, address = self._server.accept()
+            except TimeoutError as error:
+                raise LostNodeError(
+                    f"{len(self._links) + 1} of {self.nodes.count} nodes came to "
+                    f"{self.nodes.address} within {self.nodes.join_s:.0f} s",
+                    next_step="Start the same command on each of them.",
+                ) from error
+            self._admit(Link(end), str(address[0]))
+        self._server.close()
+
+    def order(self, task: Task[Any]) -> Place | None:
+        """Have the others run their ranks of a task; return where those of this node stand."""
+        script = task.script
+        if script is None or not script.per_node:
+            return None
+        self._port = _find_free_port()
+        for node, link in self._links.items():
+            if script.list_ranks(node):
+                link.send(Ordered(order=make_order(task, ""), port=self._port))
+        return self.nodes.place(0, self._port)
+
+    def _admit(self, link: Link, address: str) -> None:
+        hello = link.hear(GREETING_S)
+        if not isinstance(hello, Hello):  # whatever knocks at ports
+            link.close()
+            return
+        number = hello.nodes.node
+        if number is None:
+            number = next(n for n in range(1, self.nodes.count) if n not in self._links)
+        why = self._find_objection(hello, number)
+        if why:
+            link.send(Answer(why=why))
+            link.close()
+            return
+        link.send(Answer(node=number))
+        self._links[number] = link
+        threading.Thread(target=self._listen, args=(number, link, address), daemon=True).start()
+
+    def _find_objection(self, hello: Hello, number: int) -> str:
+        own, other = Hello(nodes=self.nodes).describe(), hello.describe()
+        if own != other:
+            return f"it leads {own}, and this is {other}"
+        if not 0 < number < self.nodes.count or number in self._links:
+            return f"node {number} is there already"
+        return ""
+
+    def _listen(self, number: int, link: Link, address: str) -> None:
+        """Break the command off once a follower is in trouble, or has gone."""
+        assert self._break_off is not None
+        while (message := link.hear()) is not None:
+            if isinstance(message, Trouble) and message.port == self._port:
+                self._break_off(LostNodeError(f"node {number} ({address}): {message.message}"))
+        if not self._is_over:
+            self._break_off(
+                LostNodeError(
+                    f"node {number} ({address}) has gone",
+                    next_step="See what it printed; then start the same command on each node.",
+                )
+            )
+
+
+def _find_free_port() -> int:
+    with socket.create_server(("", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _find_exit_code(error: BaseException | None) -> int:
+    """Return the code with which this command ends by what leaves it."""
+    if error is None:
+        return 0
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return int(getattr(error, "exit_code", AdvisorError.exit_code))

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, TypeVar, get_origin
 
 import msgspec
 
 from advisor.engine.conclusions import Conclusions, Topic
-from advisor.engine.record import Key, Record, RecordKind, make_record_type
+from advisor.engine.record import Key, Record, RecordKind
 from advisor.engine.run import Run
 from advisor.telling import Headline, Screen, Status, Told
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,36 +68,32 @@ class Kind:
 
     @cached_property
     def record_type(self) -> type[Record]:
-        """A record with every key of the questions."""
-        keys = tuple(key for question in self.questions for key in question.keys)
-        return make_record_type(_name(self, "Record"), keys)
+        """A record with every key of the questions; it is encoded and decoded as it stands."""
+        keys = [key for question in self.questions for key in question.keys]
+        return self._define("Record", [(k.name, k.stored, k.empty) for k in keys], Record)
 
     @cached_property
     def document_type(self) -> type[msgspec.Struct]:
-        """The record with what follows from it under `derived`."""
-        topics = [_make_field(topic) for topic in self.topics]
+        """The record with what follows from it, under `derived` or not: much may be missing."""
+        fields: list[Any] = [
+            (topic.name, topic.kind, ())
+            if get_origin(topic.kind) is tuple
+            else (topic.name, topic.kind | None, None)
+            for topic in self.topics
+        ]
+        if not self.is_flat:
+            derived = self._define("Derived", fields, msgspec.Struct)
+            fields = [("derived", derived, msgspec.NODEFAULT)]
         own_name = ("kind", Literal[self.name], self.name)
-        derived = msgspec.defstruct(_name(self, "Derived"), topics, frozen=True, kw_only=True)
-        return msgspec.defstruct(
-            _name(self, "Document"),
-            [own_name, *(topics if self.is_flat else [("derived", derived, msgspec.NODEFAULT)])],
-            bases=(self.record_type,),
-            frozen=True,
-            kw_only=True,
-        )
+        return self._define("Document", [own_name, *fields], self.record_type)
 
     @property
     def topics(self) -> tuple[Topic[Any], ...]:
         """Everything that may follow from such a record."""
         return tuple(topic for question in self.questions for topic in question.topics)
 
-
-def _make_field(topic: Topic[Any]) -> tuple[str, Any, Any]:
-    """Return the field of a conclusion: many may be none, one may be missing."""
-    if get_origin(topic.kind) is tuple:
-        return topic.name, topic.kind, ()
-    return topic.name, topic.kind | None, None
-
-
-def _name(kind: Kind, part: str) -> str:
-    return "".join(word.capitalize() for word in kind.name.split("-")) + part
+    def _define(self, part: str, fields: list[Any], base: type[S]) -> type[S]:
+        name = "".join(word.capitalize() for word in self.name.split("-")) + part
+        made = msgspec.defstruct(name, fields, bases=(base,), frozen=True, kw_only=True)
+        assert issubclass(made, base)
+        return made

@@ -114,14 +114,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, **{key.name: value})
 
 
-def make_record_type(name: str, keys: tuple[Key, ...]) -> type[Record]:
-    """Return the type of a record with these keys; it is encoded and decoded as it stands."""
-    fields = [(key.name, key.stored, key.empty) for key in keys]
-    made = msgspec.defstruct(name, fields, bases=(Record,), frozen=True, kw_only=True)
-    assert issubclass(made, Record)
-    return made
-
-
 R = TypeVar("R", bound=Record)
 
 

@@ -56,14 +56,11 @@ class Run:
         held: Sequence[tuple[Slot[Any], Any]] = (),
         began_s: float | None = None,
     ) -> None:
-        self.spec = spec
-        self.runner = runner
-        self.progress = progress
-        self.record = record
-        self.start_s = 0.0
+        self.spec, self.record = spec, record
+        self.runner, self.progress = runner, progress
         given_s = spec.limits.budget_s
         self.budget_s = UNPLANNED_S if given_s is None else given_s
-        self.reserved_fraction = 0.0
+        self.start_s = self.reserved_fraction = 0.0
         self.needs = estimate_needs(0.0, 0.0)
         self._conclusions = Conclusions(record)
         self._save = save
@@ -87,11 +84,11 @@ class Run:
 
     def replace(self, series: Series[T], items: tuple[T, ...]) -> None:
         """Put other measurements in a series' place, and save."""
-        self._change(self.record.replacing(series, items))
+        self._keep(**{series.name: items})
 
     def set(self, slot: Slot[T], value: T | None) -> None:
         """Keep a value, and save."""
-        self._change(self.record.replacing(slot, value))
+        self._keep(**{slot.name: value})
 
     def hold(self, slot: Slot[T], value: T) -> None:
         """Keep a value for later stages of this command alone; it is not saved."""
@@ -154,14 +151,12 @@ class Run:
 
         0 where it is left out.
         """
-        return self._share_out(stage).get(stage, 0.0)
+        return self.needs.share_out(self.unspent_s, first=stage).get(stage, 0.0)
 
     def has_time_for(self, stage: str) -> bool:
         """Return whether a stage is not left out for want of time."""
-        return stage not in self.needs.stages or stage in self._share_out(stage)
-
-    def _share_out(self, first: str) -> dict[str, float]:
-        return self.needs.share_out(max(0.0, self.unspent_s), first=first)
+        is_planned = stage in self.needs.stages
+        return not is_planned or stage in self.needs.share_out(self.unspent_s, first=stage)
 
     def plan(self, step_s: float, *, first: str | None = None) -> TimePlan:
         """Plan the time of the stages from the first on, by that of a step of the user's own batch.
@@ -178,22 +173,19 @@ class Run:
             **dict.fromkeys(("noise", "trial"), has_data),
         }
         without = {stage for stage, is_asked in asked.items() if not is_asked}
-        self.needs = estimate_needs(
-            self.start_s,
-            step_s,
-            without=without.union(list_before(first)),
-            is_script=not is_file,
+        self.needs = needs = estimate_needs(
+            self.start_s, step_s, without=without.union(list_before(first)), is_script=not is_file
         )
-        open_s = sum(self.needs.stages.values())
-        needed_s = (self._elapsed_s + open_s) / (1.0 - self.reserved_fraction)
-        enough_s = (self._elapsed_s + self.needs.enough_s) / (1.0 - self.reserved_fraction)
+        open_s, free_fraction = sum(needs.stages.values()), 1.0 - self.reserved_fraction
+        needed_s = (self._elapsed_s + open_s) / free_fraction
+        enough_s = (self._elapsed_s + needs.enough_s) / free_fraction
         if limits.budget_s is None:
             self.budget_s = min(LONGEST_S, needed_s, max(PATIENCE_S, enough_s))
         plan = TimePlan(
             start_s=self.start_s,
             step_s=step_s,
-            needs_s=self.needs.stages,
-            shares_s=self.needs.share_out(max(0.0, min(open_s, self.unspent_s))),
+            needs_s=needs.stages,
+            shares_s=needs.share_out(min(open_s, self.unspent_s)),
             needed_s=needed_s,
             budget_s=min(self.budget_s, needed_s),
             enough_s=enough_s,
@@ -263,10 +255,8 @@ class Run:
 
     def keep_script(self, script: Script) -> None:
         """Go on with what was learnt of the user's script: batches are multiples of its parts."""
-        limits = replace(
-            self.spec.limits,
-            batch_multiple=math.lcm(self.spec.limits.batch_multiple, script.parts),
-        )
+        limits = self.spec.limits
+        limits = replace(limits, batch_multiple=math.lcm(limits.batch_multiple, script.parts))
         workload = replace(self.spec.workload, script=script)
         self.spec = replace(self.spec, workload=workload, limits=limits)
         self._keep(command=replace(self.record.command, limits=limits))
@@ -277,8 +267,5 @@ class Run:
             self._keep(written_files=names)
 
     def _keep(self, **changes: object) -> None:
-        self._change(replace(self.record, **changes))
-
-    def _change(self, record: Record) -> None:
-        self.record = replace(record, elapsed_s=self._elapsed_s)
+        self.record = replace(self.record, **changes, elapsed_s=self._elapsed_s)
         self._save(self.conclusions)

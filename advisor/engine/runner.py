@@ -7,27 +7,20 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
 from advisor.device.data import DeviceFacts, Telemetry
 from advisor.device.telemetry import sampled
-from advisor.engine.connection import Connection, Stream, follow
-from advisor.engine.ends import (
-    LostServerError,
-    UnforkableError,
-    explain_death,
-    explain_timeout,
-    is_script,
-)
-from advisor.engine.forkserver import Forkserver
+from advisor.engine.connection import Connection, Stream
+from advisor.engine.ends import LostServerError, UnforkableError, explain_death, explain_timeout
 from advisor.engine.imports import imported_modules
-from advisor.engine.leading import Leader
+from advisor.engine.nodes import Leader
 from advisor.engine.opening import EnvironmentTask
-from advisor.engine.spawn import Spawner
+from advisor.engine.starters import Forkserver, Spawner
 from advisor.engine.task import Task, WorkloadTask
-from advisor.engine.wire import Place, make_order
+from advisor.engine.wire import Done, Exited, Failure, Place, error_from, make_order
 from advisor.engine.witness import forget_output, list_files, read_last_lines
 from advisor.errors import AdvisorError, DeviceCallError, WorkloadError
 from advisor.training.data import Target
@@ -38,19 +31,6 @@ _STAND_S = 0.3
 COLD_START_S = 300.0
 
 T = TypeVar("T")
-
-
-class Starter(Protocol):
-    """Starts workers and cleans up after them."""
-
-    def start(self, order: bytes) -> Connection:
-        """Return the connection to a new worker that has been sent the order."""
-
-    def clean_up(self) -> None:
-        """Kill the worker and all that it started."""
-
-    def close(self) -> None:
-        """Leave nothing behind."""
 
 
 class Runner:
@@ -68,7 +48,7 @@ class Runner:
         self._target, self._leader, self._shows_output = target, leader, shows_output
         self._connection: Connection | None = None
         self._broken_by: AdvisorError | None = None
-        self._starter: Starter | None = None
+        self._starter: Forkserver | Spawner | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="bsadvisor-")
 
     def __enter__(self) -> Self:
@@ -122,19 +102,17 @@ class Runner:
         """Have the task that runs fail of an error, and all that follow; from any thread."""
         self._broken_by = error
         if self._connection is not None:
-            for event in (None, 0):  # as if its worker had ended
-                self._connection.events.put(event)
+            self._connection.messages.put(Exited(code=0))  # as if its worker had ended
 
-    def _open_starter(self) -> Starter:
-        method = os.environ.get("BSADVISOR_START_METHOD")
-        if method == "spawn" or sys.platform != "linux":
+    def _open_starter(self) -> Forkserver | Spawner:
+        if os.environ.get("BSADVISOR_START_METHOD") == "spawn" or sys.platform != "linux":
             return Spawner()
         path = self._target.path if self._target else None
         return Forkserver(imported_modules(Path(path)) if path else ())
 
     def _run_once(
         self,
-        starter: Starter,
+        starter: Forkserver | Spawner,
         task: Task[T],
         timeout_s: float,
         on_result: Callable[[T], None] | None,
@@ -145,28 +123,31 @@ class Runner:
         forget_output(crash_path.parent)
         if self._leader is not None:
             place = self._leader.order(task)
-        made = make_order(task, str(crash_path), place=place, shows_output=self._shows_output)
-        order = msgspec.json.encode(made) + b"\n"
+        order = make_order(task, str(crash_path), place=place, shows_output=self._shows_output)
         deadline = time.monotonic() + timeout_s
         stream = Stream(task, on_result)
         try:
-            self._connection = connection = starter.start(order)
+            self._connection = starter.start(msgspec.json.encode(order) + b"\n")
             if self._broken_by is None:
-                follow(connection, stream, deadline)
+                stream.follow(self._connection, deadline)
             if self._broken_by is not None:
                 raise self._broken_by
-            if not stream.has_ended:
-                connection.ask_where_it_stands()
+            if stream.last_word is None:
+                self._connection.ask_where_it_stands()
                 time.sleep(_STAND_S)
                 raise explain_timeout(task, crash_path, timeout_s)
         finally:
             starter.clean_up()
-        try:
-            return stream.finish(lambda code: explain_death(task, crash_path, code))
-        except WorkloadError as error:
-            if is_script(task) and error.traceback is None:
-                error.traceback = read_last_lines(crash_path.parent)
-            raise
+        last = stream.last_word
+        if isinstance(last, Done):
+            return tuple(stream.results)
+        if isinstance(last, Failure):
+            error = error_from(last)
+        else:
+            error = explain_death(task, crash_path, last.code)
+        if task.script is not None and isinstance(error, WorkloadError):
+            error.traceback = error.traceback or read_last_lines(crash_path.parent)
+        raise error
 
     @property
     def written_files(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 import msgspec
 
-from advisor.training.data import WorkloadSpec
+from advisor.training.data import Script, WorkloadSpec
 
 T = TypeVar("T")
 
@@ -23,6 +23,11 @@ class Task(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         result: type[T] = next(get_args(base)[0] for base in bases if get_origin(base))
         return result
 
+    @property
+    def script(self) -> Script | None:
+        """The user's own script, where the task runs that."""
+        return None
+
 
 class WorkloadTask(Task[T], Generic[T], frozen=True, kw_only=True):
     """A task on the user's code."""
@@ -34,3 +39,8 @@ class WorkloadTask(Task[T], Generic[T], frozen=True, kw_only=True):
     merges_ranks: ClassVar[str] = ""
 
     workload: WorkloadSpec
+
+    @property
+    def script(self) -> Script | None:
+        """The user's own script, where the task runs that."""
+        return self.workload.script

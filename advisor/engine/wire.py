@@ -4,7 +4,7 @@ The messages travel over a connection of their own; stdout and stderr belong to 
 """
 
 import importlib
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -20,10 +20,6 @@ from advisor.errors import (
     UsageError,
     WorkloadError,
 )
-
-FailureKind = Literal[
-    "file", "sample", "call", "user", "usage", "device", "internal", "unforkable", "death", "hang"
-]
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +80,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
     """The worker gave up."""
 
-    kind: FailureKind
+    #: Name of the exception that stands for it in the parent.
+    kind: str
     message: str
     next_step: str | None = None
     #: The user's own traceback, from the first line of the user's code; for an internal failure the
@@ -101,27 +98,45 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     is_early: bool = False
 
 
-Message = Result | Failure | Done
+class Exited(msgspec.Struct, frozen=True, kw_only=True, tag="exited"):
+    """The worker's process has ended, as whoever started it says.
+
+    `code` is its exit status; minus the number of the signal that killed it; None: not known.
+    """
+
+    code: int | None
 
 
-#: The exception that stands for each kind of failure in the parent, and the other way round.
-_ERRORS: dict[FailureKind, type[AdvisorError]] = {
-    "file": GivenFileError,  # before the kind that it is one of
-    "sample": SampleError,
-    "hang": WorkerTimeoutError,
-    "death": WorkerDeathError,
-    "call": DeviceCallError,
-    "user": WorkloadError,
-    "usage": UsageError,
-    "device": DeviceError,
-    "unforkable": UnforkableError,
-    "internal": InternalError,
+Message = Result | Failure | Done | Exited
+
+
+_ERRORS: dict[str, type[AdvisorError]] = {
+    kind.__name__: kind
+    for kind in (
+        GivenFileError,
+        SampleError,
+        WorkerTimeoutError,
+        WorkerDeathError,
+        DeviceCallError,
+        WorkloadError,
+        UsageError,
+        DeviceError,
+        UnforkableError,
+        InternalError,
+    )
 }
 
 
-def kind_of(error: AdvisorError) -> FailureKind:
-    """Return the kind of failure that the error is; what has none of its own is internal."""
-    return next((kind for kind, each in _ERRORS.items() if isinstance(error, each)), "internal")
+def failure_of(error: AdvisorError) -> Failure:
+    """Return what is sent of an error; one that has no kind of its own is a fault of ours."""
+    names = [each.__name__ for each in type(error).__mro__ if each.__name__ in _ERRORS]
+    return Failure(
+        kind=next(iter(names), InternalError.__name__),
+        message=error.message,
+        next_step=error.next_step,
+        traceback=error.traceback,
+        code=getattr(error, "code", None),
+    )
 
 
 def error_from(failure: Failure) -> AdvisorError:

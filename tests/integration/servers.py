@@ -2,7 +2,7 @@
 
 import sys
 
-from advisor.engine.forkserver import Forkserver
+from advisor.engine.starters import Forkserver
 
 
 class _Kept(Forkserver):

@@ -17,7 +17,7 @@ import pytest
 
 from advisor.cli.nodes import Ranks, find_nodes
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
-from advisor.engine.leading import Leader
+from advisor.engine.nodes import Leader
 from advisor.engine.opening import ScriptTask
 from advisor.engine.runner import Runner
 from advisor.errors import LostNodeError, UsageError, WorkloadError

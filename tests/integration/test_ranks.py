@@ -61,8 +61,8 @@ def run_alone(runner):
 
 def test_the_first_rank_tells_what_the_script_is(run_alone):
     (sight,) = run_alone(ScriptTask(workload=make_spec("ranks", ranks=3), filling=Filling()))
-    assert (sight.loader_size, sight.passes, sight.dataset_size) == (16, 1, 4096)
-    assert sight.model_name == "DistributedDataParallel"
+    assert (sight.loader_size, sight.passes, sight.facts.dataset_size) == (16, 1, 4096)
+    assert sight.facts.model_name == "DistributedDataParallel"
 
 
 def test_noise_from_ranks_is_that_of_one_process_on_the_same_samples(run_alone):
@@ -242,7 +242,7 @@ def test_a_model_file_trains_on_ranks(run_alone, strategy, name):
         run_alone(ScriptTask(workload=workload, filling=each))[0] for each in (Filling(), filling)
     )
     facts = conclude_facts(workload, own, other)
-    assert (own.model_name, own.loader_size, own.passes) == (name, 16, 1)
+    assert (own.facts.model_name, own.loader_size, own.passes) == (name, 16, 1)
     assert (other.loader_size, other.passes) == (8, 2)
     assert facts.file.endswith("digits.py")
     assert (facts.base_batch_size, facts.parts) == (32, 2)
@@ -284,7 +284,7 @@ def test_ranks_follow_the_schedule_of_a_model_file_as_one_process_does(run_alone
     steps, workload = 20, spread(model)
     told = Filling(batch_size=8, accumulation=1, learning_rate=0.1, steps=100)
     (sight,) = run_alone(ScriptTask(workload=workload, filling=told))
-    assert sight.has_scheduler
+    assert sight.facts.has_scheduler
     script = replace(workload.script, parts=2, stretches_schedule=True)
     workloads = {
         "alone": WorkloadSpec(target=str(model), device="cpu"),

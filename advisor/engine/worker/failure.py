@@ -1,14 +1,22 @@
 """What is told of an error in a worker: whose it is, where, and what to do about it."""
 
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from advisor.engine.crash import PACKAGE, is_library
+from advisor.engine.ends import PACKAGE, is_library
 from advisor.engine.task import Task, WorkloadTask
-from advisor.engine.wire import Failure, FailureKind, kind_of
-from advisor.errors import AdvisorError, clean, place_of
+from advisor.errors import (
+    AdvisorError,
+    DeviceCallError,
+    DeviceError,
+    InternalError,
+    SampleError,
+    WorkloadError,
+    clean,
+    place_of,
+)
 
 #: Characters of a failure's text that are told; some hold whole tensors.
 _TEXT_LENGTH = 10_000
@@ -17,59 +25,52 @@ _DEVICE_TEXT_LENGTH = 160
 _ADVICE = (" Search for `", ". Please ", " CUDA kernel errors might")
 
 
-def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] = ()) -> Failure:
-    """Return what is told of an error: whose it is, where, and what to do about it."""
+def explain(error: BaseException, task: Task[Any], replaced: Sequence[str] = ()) -> AdvisorError:
+    """Return what is told of an error: whose it is, where, and what to do about it.
+
+    `replaced` has what the user's file had put in place of torch's and Python's own.
+    """
     from advisor.training.device_failure import (  # noqa: PLC0415 - has torch
         explain_device_failure,
         is_device_call,
     )
 
-    users: FailureKind = "call" if is_device_call(error) else "user"
+    users = DeviceCallError if is_device_call(error) else WorkloadError
+    target = task.workload.target if isinstance(task, WorkloadTask) else None
     if isinstance(error, AdvisorError):
-        kind = kind_of(error)
-        is_users = kind in {"user", "sample"}
-        return Failure(
-            kind=users if kind == "user" else kind,
-            message=_name_file(error.message, task) if is_users else error.message,
-            next_step=error.next_step,
-            traceback=error.traceback or _user_traceback(error.__cause__),
-        )
+        error.traceback = error.traceback or _user_traceback(error.__cause__)
+        is_users = type(error) in {WorkloadError, SampleError}
+        if is_users and target and target.partition(":")[0] not in error.message:
+            error.message = f"{target}: {error.message}"
+        if type(error) is WorkloadError:
+            return users(error.message, next_step=error.next_step, traceback=error.traceback)
+        return error
     place, where = place_of(error), location_of(error)
     explained = explain_device_failure(error, is_users=where is not None)
     if explained is not None:
         said = describe(error)[:_DEVICE_TEXT_LENGTH]
         for advice in _ADVICE:
             said = said.partition(advice)[0]
-        text = f"the GPU cannot be used: {explained[0]} ({said})"
-        return Failure(kind="device", message=text, next_step=explained[1])
-    is_users = place is not None or _user_frames(error.__traceback__) is not None
-    if replaced and where is None and isinstance(task, WorkloadTask):
-        return Failure(
-            kind="user",
-            message=f"{task.workload.target} replaces {', '.join(replaced)}, which this program "
-            f"and torch need: {describe(error)}",
+        return DeviceError(
+            f"the GPU cannot be used: {explained[0]} ({said})", next_step=explained[1]
+        )
+    if replaced and where is None and target:
+        return WorkloadError(
+            f"{target} replaces {', '.join(replaced)}, which this program and torch need: "
+            f"{describe(error)}",
             next_step="Leave these as they are, and give what the file has of its own other names.",
         )
-    if not is_users or not isinstance(task, WorkloadTask):
-        text = "".join(_format(error))
-        return Failure(kind="internal", message=describe(error), traceback=clean(text))
+    if target is None or (place is None and _user_frames(error.__traceback__) is None):
+        return InternalError(
+            describe(error), traceback=clean("".join(traceback.format_exception(error)))
+        )
     what, next_step = place or ("", None)
-    said = f"{where or task.workload.target}: {describe(error)}"
-    is_script = task.workload.script is not None
-    return Failure(
-        kind=users,
-        message=f"{said}, in {what}" if what else said,
-        next_step=next_step or f"Correct the {'script' if is_script else 'model file'} there.",
+    said = f"{where or target}: {describe(error)}"
+    return users(
+        f"{said}, in {what}" if what else said,
+        next_step=next_step or f"Correct the {'script' if task.script else 'model file'} there.",
         traceback=_user_traceback(error),
     )
-
-
-def _name_file(message: str, task: Task[Any]) -> str:
-    """Return the message with the user's file in front, unless it names a place already."""
-    if not isinstance(task, WorkloadTask):
-        return message
-    file = task.workload.target
-    return message if file.partition(":")[0] in message else f"{file}: {message}"
 
 
 def describe(error: BaseException) -> str:
@@ -107,13 +108,6 @@ def _user_traceback(error: BaseException | None) -> str | None:
         each.stack = traceback.StackSummary.from_list(kept)
         each = each.__cause__ or each.__context__
     return clean("".join(told.format()))
-
-
-def _format(error: BaseException) -> Iterable[str]:
-    try:
-        return traceback.format_exception(type(error), error, error.__traceback__)
-    except Exception:  # noqa: BLE001 - a broken __str__ is the user's
-        return [*traceback.format_tb(error.__traceback__), describe(error)]
 
 
 def _user_frames(frames: TracebackType | None) -> TracebackType | None:

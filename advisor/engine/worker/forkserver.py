@@ -5,8 +5,9 @@ The server itself runs no tensor operation and never touches CUDA: both start th
 that do not survive a fork. It is the reaper of everything its workers leave behind. When its parent
 hangs up, by will or by death, it kills all that and ends.
 
-    parent --(socket pair: "fork", with the worker's connection attached)--> server --fork--> worker
-    parent <--(JSON lines: started, exited)----------------------------------/
+    parent --(socket pair: a worker's connection)--> server --fork--> worker
+    parent <--(its process)---------------------------/
+    parent <--(its connection: what it says; from the server, how it ended)---/
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import ctypes
 import importlib
 import importlib.util
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
@@ -24,12 +25,15 @@ from pathlib import Path
 import msgspec
 
 from advisor.engine.connection import kill_tree
+from advisor.engine.wire import Exited
 from advisor.engine.worker.entry import run_worker
 
 #: torch imports torch._dynamo at the first step of any optimizer, which takes most of a second.
 _PRELOADED = ("torch", "torch._dynamo")
 #: Packages that may open the GPU as they are imported, unseen by torch: each worker imports them.
 _OPENS_DEVICE = {"cupy", "jax", "pycuda", "tensorflow"}
+#: How often is looked whether a worker has ended, in seconds.
+_REAP_S = 0.02
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -43,26 +47,19 @@ def main() -> None:
     _preload(sys.argv[2:])
     # From here on the socket tells of the parent's end; the signal would leave orphans behind.
     _prctl(_PR_SET_PDEATHSIG, 0)
-    wake_read, wake_write = socket.socketpair()
-    for end in (wake_read, wake_write):
-        end.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake_write.fileno())
-    selector = selectors.DefaultSelector()
-    selector.register(control, selectors.EVENT_READ)
-    selector.register(wake_read, selectors.EVENT_READ)
-    _tell(control, {"ready": os.getpid()})
+    _tell(control, os.getpid())
+    workers: dict[int, int] = {}  # connections, by process
     while True:
-        ready = {key.fileobj for key, _ in selector.select()}
-        if wake_read in ready:
-            wake_read.recv(4096)
-            _reap(control)
-        if control in ready:
+        ready, _, _ = select.select([control], [], [], _REAP_S if workers else None)
+        _reap(workers)
+        if ready:
             connection = _receive(control)
             if connection is None:
                 kill_tree(os.getpid(), but_root=True)
                 os._exit(0)  # tearing torch down takes seconds on a loaded machine
-            _serve(control, connection, (wake_read, wake_write))
+            pid = _fork(connection, (control.fileno(), *workers.values()))
+            workers[pid] = connection
+            _tell(control, pid)
 
 
 def _receive(control: socket.socket) -> int | None:
@@ -74,28 +71,21 @@ def _receive(control: socket.socket) -> int | None:
     return descriptors[0] if descriptors else None
 
 
-def _serve(control: socket.socket, connection: int, wake: tuple[socket.socket, ...]) -> None:
+def _fork(connection: int, others: tuple[int, ...]) -> int:
+    """Return the process of a new worker, which has nothing of the other connections."""
     pid = os.fork()
     if pid:
-        os.close(connection)
-        _tell(control, {"started": pid})
-        return
-    status = 70
+        return pid
     try:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        for end in (control, *wake):
-            end.close()
-        with os.fdopen(os.dup(connection), "rb") as orders, os.fdopen(connection, "wb") as messages:
-            run_worker(orders, messages)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        status = 0
+        for other in others:
+            os.close(other)
+        run_worker(os.fdopen(os.dup(connection), "rb"), os.fdopen(connection, "wb"))
     finally:
-        os._exit(status)
+        os._exit(70)
 
 
 def _preload(names: list[str]) -> None:
@@ -123,20 +113,20 @@ def _is_installed(name: str) -> bool:
     return any(root in Path(top.origin).resolve().parents for root in roots)
 
 
-def _reap(control: socket.socket) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        _tell(control, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})
+def _reap(workers: dict[int, int]) -> None:
+    """Say of each worker that has ended how it did, where it would itself; orphans just go."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, status = ended
+            if pid in workers:
+                word = msgspec.json.encode(Exited(code=os.waitstatus_to_exitcode(status)))
+                with contextlib.suppress(OSError), open(workers.pop(pid), "wb") as connection:  # noqa: PTH123 - a number
+                    connection.write(b"\n" + word + b"\n")  # its last line may have no end
 
 
-def _tell(control: socket.socket, event: dict[str, int]) -> None:
+def _tell(control: socket.socket, pid: int) -> None:
     with contextlib.suppress(OSError):  # the parent has gone, as the next read will tell
-        control.sendall(msgspec.json.encode(event) + b"\n")
+        control.sendall(b"%d\n" % pid)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -12,15 +12,16 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
 import msgspec
 import psutil
 
-from advisor.engine.crash import PACKAGE, find_location
-from advisor.engine.wire import Failure
+from advisor.engine.ends import PACKAGE, WorkerTimeoutError, find_location
+from advisor.engine.wire import failure_of
+from advisor.engine.worker.said import RankFiles
 
 #: A rank that takes part in steps may do nothing for so long, or for so many times the longest
 #: time that passed between two of its steps.
@@ -42,8 +43,8 @@ _WAITS = ("/torch/distributed/", "/torch/autograd/graph.py", "/torch/nn/parallel
 class ProgressFile:
     """Tells this rank's process and its steps, at one write each."""
 
-    def __init__(self, folder: Path, rank: int) -> None:
-        self._file = os.open(name_progress(folder, rank), os.O_RDWR | os.O_CREAT, 0o600)
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self.note(0)
 
     def note(self, steps: int) -> None:
@@ -51,53 +52,30 @@ class ProgressFile:
         os.pwrite(self._file, _FORMAT.pack(os.getpid(), steps), 0)
 
 
-def name_progress(folder: Path, rank: int) -> Path:
-    """Return the file of a rank's progress."""
-    return folder / f"{rank}.progress"
-
-
-def name_stack(folder: Path, rank: int) -> Path:
-    """Return the file into which a rank writes where it stands when it is asked."""
-    return folder / f"{rank}.stack"
-
-
 class Idleness:
     """Since when a rank has done nothing, of samples of what it did.
 
-    Attributes:
-        pid: Of its process.
-        steps: That it took.
+    `work`: the processor seconds that its process took so far, and the bytes that it moved.
     """
 
     def __init__(self, pid: int, now_s: float) -> None:
-        self.pid, self.steps = pid, 0
+        self.pid, self.steps, self.work = pid, 0, (0.0, 0)
         self._worked_s = self._stepped_s = now_s
         self._longest_s = 0.0
-        self._work = (0.0, 0)
 
-    def see_steps(self, steps: int, now_s: float) -> None:
-        """Take in how many steps it has taken."""
-        if steps == self.steps:
-            return
-        if self.steps:
-            self._longest_s = max(self._longest_s, now_s - self._stepped_s)
-        self.steps = steps
-        self._worked_s = self._stepped_s = now_s
-
-    def see_work(self, work: tuple[float, int], now_s: float, *, is_running: bool) -> None:
-        """Take in the processor seconds that it took so far, and the bytes that it moved."""
-        most_s = self._work[0] + _IDLE_FRACTION * (now_s - self._worked_s)
-        if is_running or work[0] > most_s or work[1] != self._work[1]:
-            self._work, self._worked_s = work, now_s
-
-    def see_answer(self, work: tuple[float, int]) -> None:
-        """Take in what it took in all once it has told where it stands, which is no work."""
-        self._work = work
-
-    def is_due(self, now_s: float) -> bool:
-        """Return whether it did nothing for longer than is like it."""
-        most_s = max(_FLOOR_S, _GAPS * self._longest_s)
-        return self.steps >= _LEAST_STEPS and self.idle_s(now_s) > most_s
+    def see(
+        self, steps: int, work: tuple[float, int], now_s: float, *, is_running: bool = False
+    ) -> bool:
+        """Take in its steps and work so far; return whether it rests for longer than is like it."""
+        if steps != self.steps:
+            if self.steps:
+                self._longest_s = max(self._longest_s, now_s - self._stepped_s)
+            self.steps, self._stepped_s, is_running = steps, now_s, True
+        most_s = self.work[0] + _IDLE_FRACTION * self.idle_s(now_s)
+        if is_running or work[0] > most_s or work[1] != self.work[1]:
+            self.work, self._worked_s = work, now_s
+        is_long = self.idle_s(now_s) > max(_FLOOR_S, _GAPS * self._longest_s)
+        return is_long and steps >= _LEAST_STEPS
 
     def idle_s(self, now_s: float) -> float:
         """Return for how long it did nothing."""
@@ -105,13 +83,12 @@ class Idleness:
 
 
 class HangWatch:
-    """Watches the ranks of one machine from a thread; one that hangs fails and is ended.
+    """A context in which a rank of this machine that hangs fails and is ended, from a thread.
 
     Args:
         target: The script.
-        folder: Where the ranks' files are.
+        files: Of all ranks.
         ranks: Those of this machine.
-        has_ended: Whether a rank has said all.
         are_all: Whether there are no ranks elsewhere that these may wait for.
 
     Attributes:
@@ -119,16 +96,10 @@ class HangWatch:
     """
 
     def __init__(
-        self,
-        target: str,
-        folder: Path,
-        ranks: Iterable[int],
-        has_ended: Callable[[int], bool],
-        *,
-        are_all: bool,
+        self, target: str, files: RankFiles, ranks: Iterable[int], *, are_all: bool
     ) -> None:
-        self._target, self._folder, self._ranks = target, folder, [*ranks]
-        self._has_ended, self._are_all = has_ended, are_all
+        self._target, self._files, self._ranks = target, files, [*ranks]
+        self._are_all = are_all
         self._idle: dict[int, Idleness] = {}
         self._waiting: dict[int, str] = {}
         self.waits = ""
@@ -158,26 +129,22 @@ class HangWatch:
 
     def _look(self, rank: int) -> bool:
         """Return whether a rank hangs, which is ended then."""
-        path, now_s = name_progress(self._folder, rank), time.monotonic()
+        path, now_s = self._files.progress(rank), time.monotonic()
         said = path.read_bytes() if path.exists() else b""
-        if len(said) < _FORMAT.size or self._has_ended(rank):  # it has not begun, or waits for none
+        # It has not begun, or waits for none.
+        if len(said) < _FORMAT.size or self._files.has_ended(rank):
             self._waiting.pop(rank, None)
             return False
         pid, steps = _FORMAT.unpack(said)
         idle = self._idle.setdefault(rank, Idleness(pid, now_s))
-        idle.see_steps(steps, now_s)
         process = psutil.Process(pid)
-        idle.see_work(
-            _see_work(process),
-            now_s,
-            is_running=process.status() in {psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP},
-        )
-        if not idle.is_due(now_s):
+        is_running = process.status() in {psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP}
+        if not idle.see(steps, _see_work(process), now_s, is_running=is_running):
             self._waiting.pop(rank, None)
         elif rank not in self._waiting:
             stack = self._ask(rank, pid)
-            idle.see_answer(_see_work(process))  # else ranks that wait take turns in seeming to
-            where = find_location(name_stack(self._folder, rank)) or "a place that it does not tell"
+            idle.work = _see_work(process)  # else ranks that wait take turns in seeming to
+            where = find_location(self._files.stack(rank)) or "a place that it does not tell"
             if not waits_for_others(stack):
                 self._end(rank, pid, f"it did nothing for {idle.idle_s(now_s):.0f} s at {where}")
                 return True
@@ -191,7 +158,7 @@ class HangWatch:
 
     def _ask(self, rank: int, pid: int) -> str:
         """Return where a rank stands, innermost first; empty where it does not answer."""
-        path = name_stack(self._folder, rank)
+        path = self._files.stack(rank)
         path.write_bytes(b"")
         os.kill(pid, ASK)
         time.sleep(_STAND_S)
@@ -199,13 +166,12 @@ class HangWatch:
 
     def _end(self, rank: int, pid: int, why: str) -> None:
         """Have the rank fail of that; what launched them ends the others."""
-        failure = Failure(
-            kind="hang",
-            message=f"rank {rank} of {self._target} hangs: {why}",
+        error = WorkerTimeoutError(
+            f"rank {rank} of {self._target} hangs: {why}",
             next_step="Look for a lock, an endless wait, or a collective that not all ranks join.",
         )
-        with (self._folder / f"{rank}.jsonl").open("ab") as said:
-            said.write(msgspec.json.encode(failure) + b"\n")
+        with self._files.said(rank).open("ab") as said:
+            said.write(msgspec.json.encode(failure_of(error)) + b"\n")
         with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
             for number in (signal.SIGTERM, signal.SIGCONT):  # the second where it was stopped
                 os.kill(pid, number)

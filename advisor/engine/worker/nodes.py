@@ -8,11 +8,12 @@ Whoever sees a rank fail sets `stop`, and every worker ends its ranks.
 """
 
 import contextlib
+import itertools
 import os
 import signal
-import tempfile
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +21,26 @@ import msgspec
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from advisor.engine.task import WorkloadTask
-from advisor.engine.wire import Message, Place
-from advisor.engine.worker.emitter import Emitter
+from advisor.engine.wire import Place
 from advisor.engine.worker.failure import describe
 from advisor.engine.worker.hanging import HangWatch
-from advisor.engine.worker.ranks import (
-    ends_all,
-    has_ended,
-    read_rank,
-    relay_ranks,
-    run_rank,
-    watch_ranks,
-)
-from advisor.engine.worker.shared_words import SharedWords, connect, pass_words
+from advisor.engine.worker.ranks import run_rank
+from advisor.engine.worker.said import RankFiles
 from advisor.errors import UsageError
 from advisor.training.data import Script
 from advisor.training.script.word import WordFile
 
-#: For the other nodes' workers to report in the end, in seconds.
-_REPORT_S = 3.0
+#: For all to reach the store, and for the other nodes' workers to report in the end, in seconds.
+_MEET_S, _REPORT_S = 30.0, 3.0
 _PAUSE_S = 0.02
+#: What others may be behind by, before a word is forgotten.
+_KEPT_WORDS = 10_000
 
 
 class _Report(msgspec.Struct, frozen=True, kw_only=True):
     """What one node's ranks sent, and the exit statuses of those that ended by themselves.
 
-    Attributes:
-        has_failed_first: Before those of any other node.
+    `has_failed_first`: before those of any other node.
     """
 
     said: dict[int, bytes]
@@ -54,29 +48,26 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
     has_failed_first: bool
 
 
-def run_on_nodes(task: WorkloadTask[Any], place: Place, emit: Emitter) -> None:
-    """Run this node's ranks; on node 0 emit what all ranks together saw.
+def run_on_node(
+    task: WorkloadTask[Any], script: Script, place: Place, files: RankFiles
+) -> dict[int, int] | None:
+    """Run this node's ranks; on node 0 return the codes of all that ended, whose files are there.
 
     Raises:
         UsageError: The nodes' workers do not find each other.
     """
-    script = task.workload.script
-    assert script is not None
-    with tempfile.TemporaryDirectory(prefix="ranks-", dir=emit.folder) as name:
-        folder = Path(name)
-        ranks = _Ranks(task, script, place, folder)
-        try:
-            own = script.list_ranks(place.node)
-            with watch_ranks(task, folder, own, are_all=False) as watch:
-                store = _open_store(place)  # after the forks, which would hold its connections open
-                if place.node == 0:
-                    codes = _lead(ranks, script, store, watch)
-                    relay_ranks(task, emit, folder, codes)
-                else:
-                    with contextlib.suppress(RuntimeError):  # the store went with node 0's worker
-                        _follow(ranks, place, store, watch)
-        finally:
-            ranks.kill()
+    ranks = _Ranks(task, script, place, files)
+    try:
+        own = script.list_ranks(place.node)
+        with HangWatch(task.workload.target, files, own, are_all=False) as watch:
+            store = _open_store(place)  # after the forks, which would hold its connections open
+            if place.node == 0:
+                return _lead(ranks, script, store, watch)
+            with contextlib.suppress(RuntimeError):  # the store went with node 0's worker
+                _follow(ranks, place, store, watch)
+    finally:
+        ranks.kill()
+    return None
 
 
 class _Ranks:
@@ -86,31 +77,26 @@ class _Ranks:
         codes: Exit statuses of those that ended by themselves.
     """
 
-    def __init__(self, task: WorkloadTask[Any], script: Script, place: Place, folder: Path) -> None:
-        self.folder, self.codes = folder, dict[int, int]()
+    def __init__(
+        self, task: WorkloadTask[Any], script: Script, place: Place, files: RankFiles
+    ) -> None:
+        self.files, self.codes = files, dict[int, int]()
         self._own = script.list_ranks(place.node)
-        self._running = {_fork(task, script, place, folder, rank): rank for rank in self._own}
-        self._read: dict[int, tuple[int, list[Message]]] = {}
+        self._running = {_fork(task, script, place, files, rank): rank for rank in self._own}
 
     def have_failed(self) -> bool:
-        """Return whether one of them has ended, or lets no other go on."""
         self._note_ended()
-        last = [messages[-1] for rank in self._own if (messages := self._hear(rank))]
-        return bool(self.codes) or any(map(ends_all, last))
+        return bool(self.codes) or any(map(self.files.has_failed, self._own))
 
     def have_ended(self) -> bool:
-        """Return whether all have said all."""
-        return all(has_ended(self._hear(rank)) for rank in self._own)
+        return all(map(self.files.has_ended, self._own))
 
     def report(self, store: TCPStore, key: str, *, has_failed_first: bool = False) -> None:
         """Have node 0 know all of them so far."""
-        said = {rank: path.read_bytes() for rank in self._own if (path := self.path(rank)).exists()}
+        paths = {rank: self.files.said(rank) for rank in self._own}
+        said = {rank: path.read_bytes() for rank, path in paths.items() if path.exists()}
         report = _Report(said=said, codes=self.codes, has_failed_first=has_failed_first)
         store.set(key, msgspec.msgpack.encode(report))  # type: ignore[arg-type] # bytes do
-
-    def path(self, rank: int) -> Path:
-        """Return the file of what a rank sent, of this node or another."""
-        return self.folder / f"{rank}.jsonl"
 
     def kill(self) -> None:
         """End those that are left; how the others ended is known then."""
@@ -128,13 +114,6 @@ class _Ranks:
                 self.codes[rank] = os.waitstatus_to_exitcode(status)
                 del self._running[pid]
 
-    def _hear(self, rank: int) -> list[Message]:
-        path = self.path(rank)
-        size = path.stat().st_size if path.exists() else 0
-        if self._read.get(rank, (0,))[0] != size:
-            self._read[rank] = size, read_rank(self.folder, rank)
-        return self._read[rank][1] if rank in self._read else []
-
 
 def _lead(ranks: _Ranks, script: Script, store: TCPStore, watch: HangWatch) -> dict[int, int]:
     """Return how ranks ended, once all have; what those of other nodes sent is in files then."""
@@ -147,7 +126,7 @@ def _lead(ranks: _Ranks, script: Script, store: TCPStore, watch: HangWatch) -> d
             keys.remove(key)
             report = msgspec.msgpack.decode(store.get(key), type=_Report)
             codes.update(report.codes)
-            _write(ranks, report)
+            _write(ranks.files, report)
 
     while not (has_failed := ranks.have_failed()) and not store.check(["stop"]):
         take(early)
@@ -168,10 +147,10 @@ def _lead(ranks: _Ranks, script: Script, store: TCPStore, watch: HangWatch) -> d
     return {**ranks.codes, **codes}
 
 
-def _write(ranks: _Ranks, report: _Report) -> None:
+def _write(files: RankFiles, report: _Report) -> None:
     """Have the files of another node's ranks here."""
     for rank, said in report.said.items():
-        path = ranks.path(rank)
+        path = files.said(rank)
         if not path.exists() or path.read_bytes() != said:
             path.write_bytes(said)
         if report.has_failed_first:
@@ -179,9 +158,8 @@ def _write(ranks: _Ranks, report: _Report) -> None:
 
 
 def _follow(ranks: _Ranks, place: Place, store: TCPStore, watch: HangWatch) -> None:
-    """Report to node 0 until all are to end."""
-    words = WordFile(ranks.folder / "word")
-    threading.Thread(target=pass_words, args=(place, words), daemon=True).start()
+    words = WordFile(ranks.files.word)
+    threading.Thread(target=_pass_words, args=(place, words), daemon=True).start()
     has_told, waits = False, ""
     while not store.check(["stop"]):
         if ranks.have_failed():
@@ -200,9 +178,37 @@ def _follow(ranks: _Ranks, place: Place, store: TCPStore, watch: HangWatch) -> N
     ranks.report(store, f"last/{place.node}")
 
 
+class _SharedWords(WordFile):
+    """Passes the words of the first rank to all nodes, through the store."""
+
+    def __init__(self, path: Path, place: Place) -> None:
+        super().__init__(path)
+        self._place, self._said = place, 0
+        self._store: TCPStore | None = None
+
+    def write(self, said: bytes) -> None:
+        """Write down what was said, here and on the other nodes."""
+        super().write(said)
+        if self._store is None:
+            self._store = _connect(self._place)
+        self._store.set(f"word/{self._said}", said)  # type: ignore[arg-type] # bytes do
+        if self._said >= _KEPT_WORDS:
+            self._store.delete_key(f"word/{self._said - _KEPT_WORDS}")
+        self._said += 1
+
+
+def _pass_words(place: Place, words: WordFile) -> None:
+    """Write down on this node what the first rank says."""
+    with contextlib.suppress(RuntimeError):  # its end
+        store = _connect(place)
+        store.set_timeout(timedelta(days=1))
+        for number in itertools.count():
+            words.write(store.get(f"word/{number}"))
+
+
 def _open_store(place: Place) -> TCPStore:
     try:
-        return connect(place, is_master=place.node == 0)
+        return _connect(place, is_master=place.node == 0)
     except RuntimeError as error:
         raise UsageError(
             f"the ranks could not be started: {place.host}:{place.port}, where they meet, cannot "
@@ -211,38 +217,42 @@ def _open_store(place: Place) -> TCPStore:
         ) from error
 
 
-def _fork(task: WorkloadTask[Any], script: Script, place: Place, folder: Path, rank: int) -> int:
-    """Return the process of a new rank."""
+def _connect(place: Place, *, is_master: bool = False) -> TCPStore:
+    """Return the store of a task, which is in this process where it is the master."""
+    meet = timedelta(seconds=_MEET_S)
+    return TCPStore(
+        place.host, place.port, is_master=is_master, timeout=meet, wait_for_workers=False
+    )
+
+
+def _fork(
+    task: WorkloadTask[Any], script: Script, place: Place, files: RankFiles, rank: int
+) -> int:
     pid = os.fork()
     if pid:
         return pid
     try:
         os.environ.update(_make_environment(script, place, rank))
-        path = folder / "word"
-        run_rank(task, folder, WordFile(path) if rank else SharedWords(path, place))
+        run_rank(task, files, WordFile(files.word) if rank else _SharedWords(files.word, place))
     finally:
         os._exit(1)
 
 
 def _make_environment(script: Script, place: Place, rank: int) -> dict[str, str]:
     """Return what torchrun tells a rank."""
-    local_rank = place.local_rank + rank - script.list_ranks(place.node).start
-    nodes = -(-script.ranks // script.per_node)
-    numbers = {
+    told = {
         **dict.fromkeys(("RANK", "ROLE_RANK"), rank),
         **dict.fromkeys(("WORLD_SIZE", "ROLE_WORLD_SIZE"), script.ranks),
-        "LOCAL_RANK": local_rank,
+        "LOCAL_RANK": place.local_rank + rank - script.list_ranks(place.node).start,
         "LOCAL_WORLD_SIZE": min(place.local_ranks, script.ranks),
         "GROUP_RANK": place.node,
-        "GROUP_WORLD_SIZE": nodes,
+        "GROUP_WORLD_SIZE": -(-script.ranks // script.per_node),
+        "ROLE_NAME": "default",
+        "MASTER_ADDR": place.host,
         "MASTER_PORT": place.port,
+        "TORCHELASTIC_RUN_ID": place.port,
+        "TORCHELASTIC_USE_AGENT_STORE": True,
         "TORCHELASTIC_RESTART_COUNT": 0,
         "TORCHELASTIC_MAX_RESTARTS": 0,
     }
-    return {
-        "ROLE_NAME": "default",
-        "MASTER_ADDR": place.host,
-        "TORCHELASTIC_RUN_ID": str(place.port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-        **{name: str(number) for name, number in numbers.items()},
-    }
+    return {name: str(value) for name, value in told.items()}

@@ -19,16 +19,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import elastic_launch
 
-from advisor.engine.crash import describe_exit
+from advisor.engine.ends import WorkerDeathError, describe_exit
 from advisor.engine.task import WorkloadTask
-from advisor.engine.wire import Done, Failure, Message, Result
+from advisor.engine.wire import Done, Failure, Message, Place, Result, failure_of
 from advisor.engine.worker.emitter import Emitter
 from advisor.engine.worker.entry import run_measure
-from advisor.engine.worker.failure import describe, failure_from
-from advisor.engine.worker.hanging import ASK, HangWatch, ProgressFile, name_stack
-from advisor.engine.worker.replaced import Originals
+from advisor.engine.worker.failure import describe
+from advisor.engine.worker.hanging import ASK, HangWatch, ProgressFile
+from advisor.engine.worker.said import RankFiles
 from advisor.errors import UsageError
+from advisor.training.data import Script
 from advisor.training.script.word import WordFile
 
 #: Exit status of a rank that ends them all.
@@ -41,173 +45,138 @@ _PAUSE_S = 0.005
 
 
 class RankEmitter(Emitter):
-    """Writes what one rank sends into a file of its own."""
+    """Writes what one rank sends into a file of its own; its end is that of all ranks."""
 
-    def __init__(
-        self, task: WorkloadTask[Any], folder: Path, rank: int, ranks: int, words: WordFile
-    ) -> None:
-        self._file = (folder / f"{rank}.jsonl").open("ab", buffering=0)
-        super().__init__(task, self._write_line, self._write_line, Originals(), folder)
-        self._ranks, self._progress = ranks, ProgressFile(folder, rank)
+    def __init__(self, task: WorkloadTask[Any], files: RankFiles, words: WordFile) -> None:
+        rank, self._ranks = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+        super().__init__(task, files.said(rank).open("ab", buffering=0), files.folder)
+        self._files, self._progress = files, ProgressFile(files.progress(rank))
         self.words, self.goes_on = words, rank > 0  # the first rank decides the end
-
-    def leave(self) -> NoReturn:
-        """Say that all was sent; the first rank then ends all of them."""
-        self.say_done()
-        if self.goes_on:
-            while True:
-                time.sleep(_GRACE_S)
-        self._end_all()
-
-    def stop(self) -> NoReturn:
-        """Say that all was sent, and end all ranks."""
-        self._write_line(Done(is_early=True))
-        self._end_all()
-
-    def fail(self, error: BaseException) -> NoReturn:
-        """Say what went wrong, and end all ranks."""
-        self._write_line(failure_from(error, self._task))
-        self._end_all()
-
-    def say_done(self) -> None:
-        """Say that all was sent."""
-        self._write_line(Done())
 
     def note_steps(self, steps: int) -> None:
         """Tell how many steps were taken."""
         self._progress.note(steps)
 
+    def leave(self) -> NoReturn:
+        """Say that all was sent; the first rank then ends all of them."""
+        self.say_done()
+        while self.goes_on:
+            time.sleep(_GRACE_S)
+        self._end_all()
+
+    def _end(self, message: Message) -> NoReturn:
+        self.send(message)
+        self._end_all()
+
     def _end_all(self) -> NoReturn:
         ends_s, ranks = time.monotonic() + _GRACE_S, range(self._ranks)
-        while time.monotonic() < ends_s:
-            if all(has_ended(read_rank(self.folder, rank)) for rank in ranks):
-                break
+        while time.monotonic() < ends_s and not all(map(self._files.has_ended, ranks)):
             time.sleep(_PAUSE_S)
         os._exit(_ENDS_ALL)
 
-    def _write_line(self, message: Message) -> None:
-        self._file.write(msgspec.json.encode(message) + b"\n")
 
+def run_on_ranks(task: WorkloadTask[Any], place: Place | None, emit: Emitter) -> None:
+    """Emit what all ranks together saw; on another node than the first, only run those there.
 
-def run_on_ranks(task: WorkloadTask[Any], emit: Emitter) -> None:
-    """Emit what all ranks together saw; UsageError where the ranks did not find each other."""
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
-
+    Raises:
+        UsageError: The ranks did not find each other.
+    """
     script = task.workload.script
     assert script is not None
     with tempfile.TemporaryDirectory(prefix="ranks-", dir=emit.folder) as name:
-        folder = Path(name)
-        codes: dict[int, int] = {}
-        try:
-            with watch_ranks(task, folder, range(script.ranks), are_all=not script.per_node):
-                _launch(script.launch, task, folder)
-        except ChildFailedError as error:
-            codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        except Exception as error:
-            raise UsageError(
-                f"the ranks could not be started: {describe(error)}",
-                next_step="Look at --nproc-per-node and the rendezvous options.",
-            ) from error
-        relay_ranks(task, emit, folder, codes)
+        files = RankFiles(Path(name))
+        if place is None:
+            _relay(task, emit, files, _launch(task, script, files))
+            return
+        from advisor.engine.worker.nodes import run_on_node  # noqa: PLC0415 - it forks ranks
+
+        codes = run_on_node(task, script, place, files)
+        if codes is not None:
+            _relay(task, emit, files, codes)
 
 
-def watch_ranks(task: WorkloadTask[Any], folder: Path, ranks: range, *, are_all: bool) -> HangWatch:
-    """Return a context in which a rank of this machine that hangs is ended."""
-    return HangWatch(
-        task.workload.target,
-        folder,
-        ranks,
-        lambda rank: has_ended(read_rank(folder, rank)),
-        are_all=are_all,
-    )
-
-
-def relay_ranks(
-    task: WorkloadTask[Any], emit: Emitter, folder: Path, codes: Mapping[int, int]
+def _relay(
+    task: WorkloadTask[Any], emit: Emitter, files: RankFiles, codes: Mapping[int, int]
 ) -> None:
     """Emit what the files of all ranks say.
 
     `codes` has the exit statuses of the ranks that ended by themselves.
     """
-    said = {rank: read_rank(folder, rank) for rank in range(task.workload.ranks)}
+    said = {rank: files.hear(rank) for rank in range(task.workload.ranks)}
     ends = {
         # The first has ended the others; one that hung may be behind those that lost it.
-        (not _is_hang(messages[-1]), (folder / f"{rank}.jsonl").stat().st_mtime_ns): messages[-1]
+        (not _is_hang(messages[-1]), files.said(rank).stat().st_mtime_ns): messages[-1]
         for rank, messages in said.items()
-        if messages and ends_all(messages[-1])
+        if files.has_failed(rank)
     }
     first = ends[min(ends)] if ends else None
     is_done = any(isinstance(each, Done) for each in said[0])
     killed = [
         (rank, code)
         for rank, code in sorted(codes.items())
-        if _is_death(code) or (code != _ENDS_ALL and code >= 0 and not has_ended(said[rank]))
+        # By a signal that the agent does not send, or by itself and without a word.
+        if (code < 0 and code != -signal.SIGTERM)
+        or (code != _ENDS_ALL and code >= 0 and not files.has_ended(rank))
     ]
     if killed and not is_done:  # what others say is that it went
-        emit.relay(_describe_death(*killed[0], task.workload.target))
+        emit.send(_describe_death(*killed[0], task.workload.target))
     elif isinstance(first, Failure) and not is_done:
-        emit.relay(first)
+        emit.send(first)
     elif not any(isinstance(each, Done) for messages in said.values() for each in messages):
         rank, code = next(iter(codes.items()), (0, None))
-        emit.relay(_describe_death(rank, code, task.workload.target))
+        emit.send(_describe_death(rank, code, task.workload.target))
     else:
         for result in _merge(task, said):
             emit(result)
 
 
-def _launch(options: tuple[str, ...], task: WorkloadTask[Any], folder: Path) -> None:
-    """Run the ranks until they have ended."""
-    from torch.distributed import run  # noqa: PLC0415 - only scripts on several ranks need it
-    from torch.distributed.launcher.api import elastic_launch  # noqa: PLC0415
-
+def _launch(task: WorkloadTask[Any], script: Script, files: RankFiles) -> dict[int, int]:
+    """Run the ranks until all have ended; return how those did that ended by themselves."""
     for name in ("torch.distributed", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # ranks are meant to be ended
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_SHUTDOWN_S)
-    arguments = run.parse_args([*options, task.workload.target])  # type: ignore[no-untyped-call]
-    if arguments.standalone:
-        arguments.rdzv_backend, arguments.rdzv_endpoint = "c10d", "localhost:0"
-        arguments.rdzv_id = folder.name
-    config, _, _ = run.config_from_args(arguments)
-    config.start_method = "fork"  # torch is there already, and no CUDA context
-    config.max_restarts = 0
-    elastic_launch(config, _run_rank)(task, str(folder))
+    target = task.workload.target
+    try:
+        arguments = run.parse_args([*script.launch, target])  # type: ignore[no-untyped-call]
+        if arguments.standalone:
+            arguments.rdzv_backend, arguments.rdzv_endpoint = "c10d", "localhost:0"
+            arguments.rdzv_id = files.folder.name
+        config, _, _ = run.config_from_args(arguments)
+        config.start_method = "fork"  # torch is there already, and no CUDA context
+        config.max_restarts = 0
+        with HangWatch(target, files, range(script.ranks), are_all=True):
+            elastic_launch(config, _run_launched)(task, str(files.folder))
+    except ChildFailedError as error:
+        return {rank: failure.exitcode for rank, failure in error.failures.items()}
+    except Exception as error:
+        raise UsageError(
+            f"the ranks could not be started: {describe(error)}",
+            next_step="Look at --nproc-per-node and the rendezvous options.",
+        ) from error
+    return {}
 
 
-def _run_rank(task: WorkloadTask[Any], folder: str) -> None:
-    run_rank(task, Path(folder), WordFile(Path(folder) / "word"))
+def _run_launched(task: WorkloadTask[Any], folder: str) -> None:
+    files = RankFiles(Path(folder))
+    run_rank(task, files, WordFile(files.word))
 
 
-def run_rank(task: WorkloadTask[Any], folder: Path, words: WordFile) -> NoReturn:
+def run_rank(task: WorkloadTask[Any], files: RankFiles, words: WordFile) -> NoReturn:
     """Run the script as the rank that the environment names, and end the process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)  # a collective would not hear of it
-    rank, ranks = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
     if hasattr(faulthandler, "register"):
-        stack = name_stack(folder, rank).open("ab", buffering=0)
+        stack = files.stack(int(os.environ["RANK"])).open("ab", buffering=0)
         faulthandler.register(ASK, stack, all_threads=False)
-    emit = RankEmitter(task, folder, rank, ranks, words)
+    emit = RankEmitter(task, files, words)
     try:
         run_measure(task, emit)
     except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
-        emit.fail(error)
+        emit.fail(error, tells_of_child=False)
     emit.leave()
 
 
-def read_rank(folder: Path, rank: int) -> list[Message]:
-    """Return what a rank has said so far."""
-    path = folder / f"{rank}.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    decode = msgspec.json.Decoder(Message).decode
-    return [decode(line) for line in lines if line.endswith(b"\n")]
-
-
-def has_ended(messages: list[Message]) -> bool:
-    """Return whether all was said, or why not."""
-    return any(isinstance(each, Done | Failure) for each in messages)
-
-
 def _merge(task: WorkloadTask[Any], said: Mapping[int, list[Message]]) -> list[Any]:
-    """Return the results of all ranks as one rank's."""
     kind = task.result_type()
     results = {
         rank: [
@@ -224,25 +193,15 @@ def _merge(task: WorkloadTask[Any], said: Mapping[int, list[Message]]) -> list[A
     return merged
 
 
-def ends_all(message: Message) -> bool:
-    """Return whether a rank that says so can have no other go on."""
-    return isinstance(message, Failure) or (isinstance(message, Done) and message.is_early)
-
-
 def _is_hang(message: Message) -> bool:
-    return isinstance(message, Failure) and message.kind == "hang"
-
-
-def _is_death(code: int) -> bool:
-    """Return whether a rank was ended by a signal that the agent does not send."""
-    return code < 0 and code != -signal.SIGTERM
+    return isinstance(message, Failure) and message.kind == "WorkerTimeoutError"
 
 
 def _describe_death(rank: int, code: int | None, target: str) -> Failure:
-    """Return how a rank ended without a word."""
-    return Failure(
-        kind="death",
-        message=f"rank {rank} of {target} {describe_exit(code)}",
-        next_step="Run the script under torchrun to see why.",
-        code=code,
+    return failure_of(
+        WorkerDeathError(
+            f"rank {rank} of {target} {describe_exit(code)}",
+            code=code,
+            next_step="Run the script under torchrun to see why.",
+        )
     )

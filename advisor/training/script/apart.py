@@ -11,6 +11,7 @@ from torch.distributed import fsdp
 
 from advisor.training.devices import synchronise
 from advisor.training.observer import Observer, Step
+from advisor.training.script.hooks import wrap
 from advisor.training.script.stream import StepStream
 from advisor.training.script.word import WordObserver
 
@@ -73,16 +74,14 @@ class Following(Observer):
 def watch_exchange() -> Callable[[bool], None]:
     """Note what the script wraps from here on; return what switches its exchange on or off."""
     wrapped: list[Any] = []
-    original_init, original_shard = nn.parallel.DistributedDataParallel.__init__, fsdp.fully_shard
 
-    def init(module: Any, *args: Any, **kwargs: Any) -> None:
-        original_init(module, *args, **kwargs)
+    def init(original: Any, module: Any, *args: Any, **kwargs: Any) -> None:
+        original(module, *args, **kwargs)
         wrapped.append(module)
 
-    def shard(module: Any, *args: Any, **kwargs: Any) -> Any:
-        sharded = original_shard(module, *args, **kwargs)
-        wrapped.append(sharded)
-        return sharded
+    def shard(original: Any, *args: Any, **kwargs: Any) -> Any:
+        wrapped.append(original(*args, **kwargs))
+        return wrapped[-1]
 
     def exchange(is_on: bool) -> None:
         for module in wrapped:
@@ -93,6 +92,6 @@ def watch_exchange() -> Callable[[bool], None]:
                 module.set_requires_gradient_sync(is_on)
 
     if distributed.is_available():
-        nn.parallel.DistributedDataParallel.__init__ = init  # type: ignore[method-assign,assignment]
-        fsdp.fully_shard = shard
+        wrap(nn.parallel.DistributedDataParallel, "__init__", init)
+        wrap(fsdp, "fully_shard", shard)
     return exchange

@@ -5,12 +5,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec.structs import asdict
 
 from advisor.errors import UsageError
 from advisor.training.data import Script
 
-#: What a script may be told, by the name of its placeholder.
-NAMES = ("batch_size", "accumulation", "learning_rate", "seed", "steps")
 #: `{{`, `}}`, `{name}` or `{name=default}`.
 _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)(?:=([^{}]*))?\}")
 
@@ -27,13 +26,17 @@ class Filling(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_text(self) -> dict[str, str]:
         """Return what there is, by name."""
-        values = {name: getattr(self, name) for name in NAMES}
-        return {name: f"{value:.9g}" for name, value in values.items() if value is not None}
+        values = asdict(self).items()
+        return {name: f"{value:.9g}" for name, value in values if value is not None}
+
+
+#: What a script may be told, by the name of its placeholder.
+NAMES = Filling.__struct_fields__
 
 
 def list_placeholders(arguments: Sequence[str]) -> frozenset[str]:
     """Return the names that the arguments ask for; UsageError where one of them is unknown."""
-    named = {match[1] for argument in arguments for match in _TOKEN.finditer(argument) if match[1]}
+    named = {match[1] for match in _find_placeholders(arguments)}
     unknown = sorted(named.difference(NAMES))
     if unknown:
         raise UsageError(
@@ -42,6 +45,15 @@ def list_placeholders(arguments: Sequence[str]) -> frozenset[str]:
             "are your script's own.",
         )
     return frozenset(named)
+
+
+def read_defaults(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the defaults that the arguments name, as in `{batch_size=64}`."""
+    return {match[1]: match[2] for match in _find_placeholders(arguments) if match[2] is not None}
+
+
+def _find_placeholders(arguments: Sequence[str]) -> list[re.Match[str]]:
+    return [match for each in arguments for match in _TOKEN.finditer(each) if match[1]]
 
 
 def fill(arguments: Sequence[str], filling: Filling) -> list[str]:
@@ -87,12 +99,6 @@ def _fill_one(argument: str, values: Mapping[str, str]) -> str | None:
 
     text = _TOKEN.sub(replace, argument)
     return None if is_missing else text
-
-
-def read_defaults(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the defaults that the arguments name, as in `{batch_size=64}`."""
-    found = (match for argument in arguments for match in _TOKEN.finditer(argument))
-    return {match[1]: match[2] for match in found if match[1] and match[2] is not None}
 
 
 def fill_batch(script: Script, samples: int, accumulation: int = 1) -> Filling:

@@ -61,32 +61,19 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
             "{batch_size} where it reads the batch of a step.",
         )
     why = _explain_untrained(own)
-    takes_rate = "learning_rate" in names and _is_near(
-        own.optimizer.learning_rate, other.optimizer.learning_rate
-    )
+    rates = [sight.optimizer.learning_rate or math.nan for sight in (own, other)]
+    takes_rate = "learning_rate" in names and math.isclose(*rates, rel_tol=1e-6)
     parts = script.ranks * (1 if "accumulation" in names else source.parts)
     reduction, divides = _judge_losses(own, other, source)
-    has_scheduler = own.has_scheduler or other.has_scheduler
-    maker = "the model file" if script.model_file else "the script"
-    return WorkloadFacts(
-        file=script.model_file or workload.target,
-        model_name=own.model_name,
-        how_model=f"as {maker} makes it",
-        how_loss="of its backward passes",
-        how_optimizer=f"as {maker} makes it",
+    has_scheduler = own.facts.has_scheduler or other.facts.has_scheduler
+    return replace(
+        own.facts,
         how_batch=f"{source.size} samples for each backward pass, by {source.name}",
-        parameter_count=own.parameter_count,
-        trainable_parameter_count=own.trainable_parameter_count,
-        parameter_bytes=own.parameter_bytes,
-        dataset_size=own.dataset_size,
         has_dataset=not why,
         optimizer=own.optimizer,
         has_scheduler=has_scheduler,
-        clip_grad_norm=own.clip_grad_norm,
         base_batch_size=source.size * source.parts * script.ranks,
-        min_micro_batch_size=parts * (2 if own.has_batch_statistics else 1),
-        has_batch_statistics=own.has_batch_statistics,
-        has_synchronised_statistics=own.has_synchronised_statistics,
+        min_micro_batch_size=parts * (2 if own.facts.has_batch_statistics else 1),
         loss_reduction=reduction,
         first_loss=next(iter(own.losses), None),
         notes=tuple(_list_notes(script, own, other, source, names, takes_rate=takes_rate)),
@@ -135,25 +122,19 @@ def _judge_losses(
 def _find_source(
     own: ScriptSight, other: ScriptSight, asked: int, script: Script
 ) -> _Source | None:
-    """Return what tells the batch; None where nothing does."""
-
-    def judge(size: int, other_size: int, *counts: int, dimension: int | None) -> _Source | None:
+    shapes = enumerate(zip(own.input_shape, other.input_shape, strict=False))
+    sizes: list[tuple[int | None, tuple[int | None, int | None]]] = [*shapes]
+    for dimension, (size, other_size) in [(None, (own.loader_size, other.loader_size)), *sizes]:
+        if size is None or other_size is None:
+            continue
         parts, other_parts = (
-            _count_parts(sight, count) for sight, count in zip((own, other), counts, strict=True)
+            _count_parts(sight, sight.loads if dimension is None else sight.calls)
+            for sight in (own, other)
         )
         shares = other_parts * script.ranks if script.batch_is_global else 1
-        is_it = other_size == asked // shares != size
-        found = _Source(size, other_size, parts, other_parts, dimension)
-        return found if is_it else None
-
-    found = None
-    if own.loader_size is not None and other.loader_size is not None:
-        sizes = own.loader_size, other.loader_size
-        found = judge(*sizes, own.loads, other.loads, dimension=None)
-    shapes = enumerate(zip(own.input_shape, other.input_shape, strict=False))
-    for place, sizes in shapes if found is None else ():
-        found = found or judge(*sizes, own.calls, other.calls, dimension=place)
-    return found
+        if other_size == asked // shares != size:
+            return _Source(size, other_size, parts, other_parts, dimension)
+    return None
 
 
 def _count_parts(sight: ScriptSight, batches: int) -> int:
@@ -174,21 +155,18 @@ def _describe_batches(sight: ScriptSight) -> str:
 
 def _explain_untrained(own: ScriptSight) -> str:
     """Return why neither noise nor rates can be told; empty where they can."""
-    if own.other_steps:
-        return "the script steps several optimizers"
-    if own.optimizer.needs_closure:
-        return f"{own.optimizer.name} evaluates the loss itself"
-    if own.is_perturbed:
-        return "the script moves its parameters between the backward passes of a step, as SAM does"
-    if not any(loss is not None for loss in own.losses):
-        return "the script's backward passes start from no loss that is a number"
-    if not own.optimizer.learning_rate:
-        return "the optimizer has no learning rate"
-    return ""
-
-
-def _is_near(one: float | None, other: float | None) -> bool:
-    return bool(one and other) and math.isclose(one or 0.0, other or 0.0, rel_tol=1e-6)
+    name, losses = own.optimizer.name, own.losses
+    reasons = {
+        "the script steps several optimizers": own.other_steps,
+        f"{name} evaluates the loss itself": own.optimizer.needs_closure,
+        "the script moves its parameters between the backward passes of a step, as SAM does": (
+            own.is_perturbed
+        ),
+        "the script's backward passes start from no loss that is a number": losses.count(None)
+        == len(losses),
+        "the optimizer has no learning rate": not own.optimizer.learning_rate,
+    }
+    return next((why for why, holds in reasons.items() if holds), "")
 
 
 def _list_notes(
@@ -205,8 +183,8 @@ def _list_notes(
         notes.append(f"{format_count(script.ranks)} ranks train together")
     if source.parts > 1:
         notes.append(f"each optimizer step has {format_count(source.parts)} backward passes")
-    if own.clip_grad_norm is not None:
-        notes.append(f"gradients are clipped to norm {own.clip_grad_norm:g}")
+    if own.facts.clip_grad_norm is not None:
+        notes.append(f"gradients are clipped to norm {own.facts.clip_grad_norm:g}")
     if own.clips_values:
         notes.append("each element of the gradients is clipped")
     if "learning_rate" in names and not takes_rate:

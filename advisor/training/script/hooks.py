@@ -23,9 +23,9 @@ from torch.optim import lr_scheduler
 from torch.optim import optimizer as optimizers
 from torch.utils.data import dataloader
 
-from advisor.training.script.patches import Patches
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
+from advisor.training.script.timed import TimedSteps
 
 #: Runs what a hook does; whatever it raises is not the script's to catch.
 Guard = Callable[[Callable[[], Any]], Any]
@@ -33,25 +33,44 @@ Guard = Callable[[Callable[[], Any]], Any]
 _SEEDS = 2**32
 
 
-def watch_steps(
-    patches: Patches,
-    stream: StepStream,
-    guard: Guard,
-    *,
-    on_pass: Callable[[], None],
-    on_enough: Callable[[], None],
-) -> None:
+def wrap(owner: Any, name: str, act: Callable[..., Any]) -> tuple[Any, Any]:
+    """Have this act in place of a function, which it gets first; return the two."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        return act(original, *args, **kwargs)
+
+    setattr(owner, name, replacement)
+    return original, replacement
+
+
+class Patches:
+    """Functions of torch's that are replaced while steps are watched, and its own where not."""
+
+    def __init__(self) -> None:
+        self._all: list[tuple[Any, str, Any, Any, bool]] = []
+
+    def put(self, owner: Any, name: str, act: Callable[..., Any], *, splits: bool = False) -> None:
+        """Wrap a function, in steps that are split as well or not."""
+        self._all.append((owner, name, *wrap(owner, name, act), splits))
+
+    def switch(self, timed: TimedSteps | None) -> None:
+        """Have those in place that are to see the next steps; what others have put there stays."""
+        for owner, name, original, replacement, splits in self._all:
+            is_on = timed is None or (timed.splits and splits)
+            new, old = (replacement, original) if is_on else (original, replacement)
+            if getattr(owner, name) is old:
+                setattr(owner, name, new)
+
+
+def watch_steps(patches: Patches, stream: StepStream, guard: Guard) -> None:
     """Have the stream see every optimizer step from here on, for as long as the process lives.
 
-    Args:
-        patches: Takes what is replaced.
-        stream: Sees them.
-        guard: Runs what each hook does.
-        on_pass: Called after each backward pass.
-        on_enough: Called once an observer has seen enough.
+    `patches` takes what is replaced, and `guard` runs what each hook does.
     """
-    _watch_optimizers(patches, stream, guard, on_enough)
-    _watch_backward(patches, stream, lambda: guard(on_pass))
+    _watch_optimizers(patches, stream, guard)
+    _watch_backward(patches, stream)
     _watch_scaler(patches, stream)
     _watch_clipping(patches, stream, guard)
     _hold_schedules(patches, stream)
@@ -63,20 +82,17 @@ def watch_loading(patches: Patches, stream: StepStream, sizes: Sizes) -> None:
     Those of an evaluation, without gradients, are no part of a step.
     """
 
-    def watch(original: Any) -> Any:
-        def load(iterator: Any) -> Any:
-            started = time.perf_counter()
-            batch = original(iterator)
-            if torch.is_grad_enabled():
-                stream.wait(time.perf_counter() - started)
-                if not sizes.is_known:
-                    sizes.see_loader(iterator, batch)
-            return batch
-
-        return load
+    def load(original: Any, iterator: Any) -> Any:
+        started = time.perf_counter()
+        batch = original(iterator)
+        if torch.is_grad_enabled():
+            stream.wait(time.perf_counter() - started)
+            if not sizes.is_known:
+                sizes.see_loader(iterator, batch)
+        return batch
 
     kind: Any = dataloader._BaseDataLoaderIter  # noqa: SLF001 - of either number of workers
-    patches.put(kind, "__next__", watch, splits=True)
+    patches.put(kind, "__next__", load, splits=True)
 
 
 def watch_inputs(sizes: Sizes) -> Callable[[], None]:
@@ -116,13 +132,12 @@ def refuse_spawning(refuse: Callable[[], Any]) -> None:
 def start_anew(seed: int, offset: int) -> None:
     """Have every seed that the script sets be another one, and the generators begin elsewhere."""
     torch.manual_seed = torch.random.manual_seed = _shift(torch.manual_seed, offset)
-    random.seed = _shift(random.seed, offset)
     torch.manual_seed(seed)
-    random.seed(seed)
-    if "numpy" in sys.modules:
-        numpy = sys.modules["numpy"]
-        numpy.random.seed = _shift(numpy.random.seed, offset)
-        numpy.random.seed(seed)
+    modules: tuple[Any, Any] = (random, getattr(sys.modules.get("numpy"), "random", None))
+    for module in modules:
+        if module is not None:
+            module.seed = _shift(module.seed, offset)
+            module.seed(seed)
 
 
 def _shift(original: Callable[..., Any], offset: int) -> Callable[..., Any]:
@@ -136,23 +151,19 @@ def _shift(original: Callable[..., Any], offset: int) -> Callable[..., Any]:
     return seed
 
 
-def _watch_optimizers(
-    patches: Patches, stream: StepStream, guard: Guard, on_enough: Callable[[], None]
-) -> None:
+def _watch_optimizers(patches: Patches, stream: StepStream, guard: Guard) -> None:
     """Have the stream see each optimizer step, and of those that are timed no more than it must."""
 
     def begin(optimizer: Any, args: Any, kwargs: Any) -> Any:
         return guard(lambda: stream.begin_step(optimizer, args, kwargs))
 
     def end(optimizer: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001 - torch's signature
-        if not guard(lambda: stream.end_step(optimizer)):
-            guard(on_enough)
+        guard(lambda: stream.end_step(optimizer))
 
     before = optimizers.register_optimizer_step_pre_hook(begin)
     after = optimizers.register_optimizer_step_post_hook(end)
 
     def switch() -> None:
-        """Have the hooks be those of the steps that come."""
         nonlocal before
         timed = stream.timed
         before.remove()
@@ -167,80 +178,56 @@ def _watch_optimizers(
     stream.on_timing = switch
 
 
-def _watch_backward(patches: Patches, stream: StepStream, on_pass: Callable[[], None]) -> None:
-    def watch(original: Any) -> Any:
-        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            result, is_counted = stream.run_backward(
-                tensors, lambda: original(tensors, *args, **kwargs)
-            )
-            if is_counted:
-                on_pass()
-            return result
+def _watch_backward(patches: Patches, stream: StepStream) -> None:
+    def backward(original: Any, tensors: Any, *args: Any, **kwargs: Any) -> Any:
+        return stream.run_backward(tensors, lambda: original(tensors, *args, **kwargs))
 
-        return backward
-
-    patches.put(torch.autograd, "backward", watch)
+    patches.put(torch.autograd, "backward", backward)
 
 
 def _hold_schedules(patches: Patches, stream: StepStream) -> None:
     """Have torch's schedules stand still in frozen steps, as if these had not been."""
 
-    def hold(original: Any) -> Any:
-        @functools.wraps(original)
-        def step(schedule: Any, *args: Any, **kwargs: Any) -> None:
-            is_made = hasattr(schedule, "_last_lr")  # it takes a step when it is made
-            if not (stream.is_frozen and stream.count and is_made):
-                original(schedule, *args, **kwargs)
-
-        return step
+    def step(original: Any, schedule: Any, *args: Any, **kwargs: Any) -> None:
+        is_made = hasattr(schedule, "_last_lr")  # it takes a step when it is made
+        if not (stream.is_frozen and stream.count and is_made):
+            original(schedule, *args, **kwargs)
 
     for kind in vars(lr_scheduler).values():
         if isinstance(kind, type) and hasattr(kind, "load_state_dict") and "step" in vars(kind):
-            patches.put(kind, "step", hold)
+            patches.put(kind, "step", step)
 
 
 def _watch_scaler(patches: Patches, stream: StepStream) -> None:
     """Take a GradScaler's factor off the losses that are seen, and see the steps it leaves out."""
 
-    def watch_scale(original: Any) -> Any:
-        def scale(scaler: Any, outputs: Any) -> Any:
-            scaled = original(scaler, outputs)
-            stream.scaler = scaler if scaler.is_enabled() else None
-            if isinstance(scaled, Tensor) and scaler.is_enabled():
-                scaled.bsadvisor_scale = scaler._get_scale_async()  # type: ignore[attr-defined]  # noqa: SLF001
-            return scaled
+    def scale(original: Any, scaler: Any, outputs: Any) -> Any:
+        scaled = original(scaler, outputs)
+        stream.scaler = scaler if scaler.is_enabled() else None
+        if isinstance(scaled, Tensor) and scaler.is_enabled():
+            scaled.bsadvisor_scale = scaler._get_scale_async()  # type: ignore[attr-defined]  # noqa: SLF001
+        return scaled
 
-        return scale
+    def step(original: Any, scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        before = stream.count
+        result = original(scaler, optimizer, *args, **kwargs)
+        if stream.count == before and not stream.others:
+            stream.see_skipped(optimizer)
+        return result
 
-    def watch_step(original: Any) -> Any:
-        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-            before = stream.count
-            result = original(scaler, optimizer, *args, **kwargs)
-            if stream.count == before and not stream.others:
-                stream.see_skipped(optimizer)
-            return result
-
-        return step
-
-    patches.put(torch.amp.GradScaler, "scale", watch_scale)
-    patches.put(torch.amp.GradScaler, "step", watch_step)
+    patches.put(torch.amp.GradScaler, "scale", scale)
+    patches.put(torch.amp.GradScaler, "step", step)
 
 
 def _watch_clipping(patches: Patches, stream: StepStream, guard: Guard) -> None:
-    def watch_norm(original: Any) -> Any:
-        def clip(parameters: Any, max_norm: float, *args: Any, **kwargs: Any) -> Any:
-            guard(lambda: stream.see_clipping(float(max_norm)))
-            return original(parameters, max_norm, *args, **kwargs)
+    def clip_norm(original: Any, parameters: Any, max_norm: float, *args: Any, **more: Any) -> Any:
+        guard(lambda: stream.see_clipping(float(max_norm)))
+        return original(parameters, max_norm, *args, **more)
 
-        return clip
+    def clip_value(original: Any, *args: Any, **kwargs: Any) -> Any:
+        guard(lambda: stream.see_clipping(None))
+        return original(*args, **kwargs)
 
-    def watch_value(original: Any) -> Any:
-        def clip(*args: Any, **kwargs: Any) -> Any:
-            guard(lambda: stream.see_clipping(None))
-            return original(*args, **kwargs)
-
-        return clip
-
-    patches.put(clip_grad, "_clip_grads_with_norm_", watch_norm)
+    patches.put(clip_grad, "_clip_grads_with_norm_", clip_norm)
     for module in (clip_grad, torch.nn.utils):
-        patches.put(module, "clip_grad_value_", watch_value)
+        patches.put(module, "clip_grad_value_", clip_value)

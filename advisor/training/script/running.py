@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from advisor.errors import WorkloadError
-from advisor.training.data import Script, WorkloadSpec, parse_target
+from advisor.training.data import WorkloadSpec, parse_target
 from advisor.training.observer import Observer
 from advisor.training.script.arguments import (
     NAMES,
@@ -19,8 +19,8 @@ from advisor.training.script.arguments import (
     list_variables,
     write_command,
 )
-from advisor.training.script.ending import Ending
 from advisor.training.script.hooks import (
+    Patches,
     refuse_spawning,
     start_anew,
     watch_failures,
@@ -28,10 +28,43 @@ from advisor.training.script.hooks import (
     watch_loading,
     watch_steps,
 )
-from advisor.training.script.movement import Movement
-from advisor.training.script.patches import Patches
+from advisor.training.script.passes import Movement
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
+from advisor.training.script.word import WordFile
+
+
+class Ending:
+    """Takes what was seen of the script, and ends its process: nothing is done that it would do.
+
+    Attributes:
+        goes_on: Whether the script goes on once enough was seen, as on all ranks but the first.
+        words: What passes words among ranks; None where there is one alone.
+    """
+
+    goes_on = False
+    words: WordFile | None = None
+
+    def __call__(self, result: object) -> None:
+        """Send a result."""
+
+    def say_done(self) -> None:
+        """Say that all results were sent, where the process goes on."""
+
+    def note_steps(self, steps: int) -> None:
+        """Tell how many steps were taken, where somebody watches for a rank that hangs."""
+
+    def leave(self) -> NoReturn:
+        """Say that all results were sent, and end the process as it stands."""
+        raise NotImplementedError
+
+    def stop(self) -> NoReturn:
+        """The same, where the script cannot go on."""
+        self.leave()
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """Say what went wrong, and end the process as it stands."""
+        raise NotImplementedError
 
 
 class ScriptRun:
@@ -41,15 +74,13 @@ class ScriptRun:
         workload: Names the script and its arguments.
         ending: Ends the process.
         observers: Of its steps.
-        samples: Of a backward pass, as `fill_batch` has it.
-        accumulation: Backward passes of a step.
+        samples, accumulation: Of a backward pass, as `fill_batch` has them; passes of a step.
         filling: What this start is told, where it is more than the batch.
         most_steps: After which the run ends.
         looks: Whether to see the samples of a batch where no DataLoader tells.
         catches: Whether to see failures of the forward pass that the script may catch.
 
     Attributes:
-        stream: Its optimizer steps.
         sizes: Samples of its batches.
         movement: Of its parameters between steps, where it looks.
         has_ended: Whether the script ended by itself.
@@ -69,13 +100,13 @@ class ScriptRun:
         catches: bool = False,
     ) -> None:
         assert workload.script is not None
-        self._workload, self._script = workload, workload.script
-        self._filling = filling or fill_batch(self._script, samples, accumulation)
+        self.script, self.target, self._seed = workload.script, workload.target, workload.seed
+        self._filling = filling or fill_batch(self.script, samples, accumulation)
         self._ending = ending
         self.stream = StepStream(observers, samples=samples * accumulation, most_steps=most_steps)
         self.sizes, self.movement = Sizes(), Movement()
-        self._samples = samples // self._script.parts
-        self._end_looking: Callable[[], None] | None = None
+        self._samples = samples // self.script.parts
+        self._end_looking: Callable[[], None] = lambda: None
         self.has_ended = False
         self._looks, self._catches, self._own_pid = looks, catches, os.getpid()
 
@@ -101,54 +132,77 @@ class ScriptRun:
 
         self._attach(end)
         try:
-            start_script(self._workload, self._script, self._filling)
+            self._start()
         except SystemExit as error:
             if error.code not in {None, 0}:
                 raise self._refuse_exit(error.code) from None  # its output tells more
         self.has_ended = True
         if not self.stream.count and not self._catches:
-            raise self._refuse_idle()
+            passes = self.stream.gathered_passes
+            seen = f"{passes} backward passes, but no" if passes else "no backward pass and no"
+            raise WorkloadError(
+                f"{self.target} ended, and {seen} step of an optimizer was seen",
+                next_step="Training has to happen in the script's own process, by the step of a "
+                "torch.optim optimizer; parameters that are moved by hand are not seen.",
+            )
         end()
 
+    def _start(self) -> None:
+        script, target = self.script, parse_target(self.target)
+        arguments = fill(script.arguments, self._filling)
+        for name in NAMES:
+            os.environ.pop(f"BSADVISOR_{name.upper()}", None)
+        os.environ.update(BSADVISOR="1", **list_variables(self._filling))
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        if target.path is not None and not script.is_module:
+            sys.argv = [target.path, *arguments]
+            sys.path.insert(0, str(Path(target.path).resolve().parent))
+            runpy.run_path(target.path, run_name="__main__")
+            return
+        sys.argv = [target.text, *arguments]
+        sys.path.insert(0, str(Path.cwd()))
+        _refuse_missing(target.text)
+        runpy.run_module(target.text, run_name="__main__", alter_sys=True)
+
     def _attach(self, end: Callable[[], None]) -> None:
-        """Hang all that sees the script into torch."""
-        patches = Patches()
-        self.stream.on_steps = self._ending.note_steps
-        watch_steps(patches, self.stream, self._guard, on_pass=self._see_pass, on_enough=end)
-        watch_loading(patches, self.stream, self.sizes)
+        patches, stream = Patches(), self.stream
+        stream.on_steps, stream.on_enough = self._ending.note_steps, end
+        stream.on_pass = lambda: self._guard(self._see_pass)
+        watch_steps(patches, stream, self._guard)
+        watch_loading(patches, stream, self.sizes)
         refuse_spawning(lambda: self._refuse_launcher("starts by torch.multiprocessing"))
-        if self._looks or self._script.dimension is not None:
+        if self._looks or self.script.dimension is not None:
             self._end_looking = watch_inputs(self.sizes)
         if self._catches:
-            self.stream.on_out_of_memory = lambda: self._guard(end)
-            watch_failures(self.stream)
+            stream.on_out_of_memory = lambda: self._guard(end)
+            watch_failures(stream)
         if self._filling.seed:
-            start_anew(self._workload.seed, self._filling.seed)
+            start_anew(self._seed, self._filling.seed)
 
     def _see_pass(self) -> None:
         """Look at what a backward pass shows; where the script is known, at its first alone."""
-        if self.sizes.is_known:
+        sizes, stream = self.sizes, self.stream
+        if sizes.is_known:
             return
-        self.sizes.end_pass()
+        sizes.end_pass()
         if self._looks:
-            self.movement.see_pass(self.stream, self.sizes.model)
-        elif self.stream.count == 0 and self.stream.gathered_passes == 1:
-            if self._end_looking is not None:
-                self._end_looking()
+            self.movement.see_pass(stream.optimizer, stream.gathered_passes, sizes.model)
+        elif stream.count == 0 and stream.gathered_passes == 1:
+            self._end_looking()
             self._refuse_fewer()
-            self.sizes.is_known = True
+            sizes.is_known = True
 
     def _refuse_fewer(self) -> None:
         """Raise WorkloadError where a batch has fewer samples than it was told."""
-        script, sizes = self._script, self.sizes
+        script, sizes = self.script, self.sizes
         if script.dimension is None:
             seen = min(sizes.loader or self._samples, sizes.dataset_size or self._samples)
         else:
             seen = next(iter(sizes.shape[script.dimension :]), self._samples)
         if seen < self._samples:
             raise WorkloadError(
-                f"{self._workload.target}: told to take batches of {self._samples}, it takes "
-                f"{seen}",
+                f"{self.target}: told to take batches of {self._samples}, it takes {seen}",
                 next_step=f"Give --max-batch {seen * script.parts}, or let the script take more.",
             )
 
@@ -168,26 +222,17 @@ class ScriptRun:
                 "If it needs an argument that a placeholder stands for, give that one a value of "
                 "your own, as in {batch_size=64}."
             )
-        command = write_command(self._workload.target, self._script, self._filling)
+        command = write_command(self.target, self.script, self._filling)
         return WorkloadError(
-            f"{self._workload.target} ended by sys.exit({code}) before enough of its steps were "
+            f"{self.target} ended by sys.exit({code}) before enough of its steps were "
             f"seen; it was run as: {command}",
             next_step=next_step,
-        )
-
-    def _refuse_idle(self) -> WorkloadError:
-        passes = self.stream.gathered_passes
-        seen = f"{passes} backward passes, but no" if passes else "no backward pass and no"
-        return WorkloadError(
-            f"{self._workload.target} ended, and {seen} step of an optimizer was seen",
-            next_step="Training has to happen in the script's own process, by the step of a "
-            "torch.optim optimizer; parameters that are moved by hand are not seen.",
         )
 
     def _refuse_launcher(self, how: str) -> NoReturn:
         self._ending.fail(
             WorkloadError(
-                f"{self._workload.target} trains in processes of its own, which it {how}: this "
+                f"{self.target} trains in processes of its own, which it {how}: this "
                 "launcher is not followed",
                 next_step="Let the script read RANK and WORLD_SIZE, as under torchrun, and give "
                 "--nproc-per-node.",
@@ -203,26 +248,6 @@ _QUIET = {
     "CLEARML_OFFLINE_MODE": "1",
     "SWANLAB_MODE": "disabled",
 }
-
-
-def start_script(workload: WorkloadSpec, script: Script, filling: Filling) -> None:
-    """Run it to its end, or raise what it raises; WorkloadError where there is no such module."""
-    target = parse_target(workload.target)
-    arguments = fill(script.arguments, filling)
-    for name in NAMES:
-        os.environ.pop(f"BSADVISOR_{name.upper()}", None)
-    os.environ.update(BSADVISOR="1", **list_variables(filling))
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    if target.path is not None and not script.is_module:
-        sys.argv = [target.path, *arguments]
-        sys.path.insert(0, str(Path(target.path).resolve().parent))
-        runpy.run_path(target.path, run_name="__main__")
-        return
-    sys.argv = [target.text, *arguments]
-    sys.path.insert(0, str(Path.cwd()))
-    _refuse_missing(target.text)
-    runpy.run_module(target.text, run_name="__main__", alter_sys=True)
 
 
 def _refuse_missing(module: str) -> None:

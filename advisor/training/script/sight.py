@@ -2,7 +2,7 @@
 
 import msgspec
 
-from advisor.training.data import OptimizerFacts, WorkloadSpec
+from advisor.training.data import OptimizerFacts, WorkloadFacts, WorkloadSpec
 from advisor.training.script.arguments import Filling, list_placeholders, read_defaults
 
 #: The script's own batch over that of the second start, which should have two samples at least.
@@ -15,6 +15,10 @@ class ScriptSight(msgspec.Struct, frozen=True, kw_only=True):
     """What the first steps of one start showed."""
 
     filling: Filling
+    #: What follows from this start alone.
+    facts: WorkloadFacts
+    #: With the rates that the script gave, whatever a schedule made of them.
+    optimizer: OptimizerFacts
     #: Of a backward pass, by a DataLoader; by the first tensor that the model was called with.
     loader_size: int | None = None
     input_shape: tuple[int, ...] = ()
@@ -22,19 +26,8 @@ class ScriptSight(msgspec.Struct, frozen=True, kw_only=True):
     passes: int = 1
     loads: int = 0
     calls: int = 0
-    dataset_size: int | None = None
-    model_name: str = ""
-    parameter_count: int = 0
-    trainable_parameter_count: int = 0
-    parameter_bytes: int = 0
-    has_batch_statistics: bool = False
-    has_synchronised_statistics: bool = False
-    #: With the rates that the script gave, whatever a schedule made of them.
-    optimizer: OptimizerFacts
     other_steps: int = 0
     is_perturbed: bool = False
-    has_scheduler: bool = False
-    clip_grad_norm: float | None = None
     clips_values: bool = False
     #: Of each step, the mean over its backward passes; None where none was a number.
     losses: tuple[float | None, ...] = ()

@@ -31,16 +31,14 @@ class TimedSteps:
         """See an optimizer about to step; return its arguments where it has a closure."""
         if optimizer is not self._optimizer:
             return None
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        self._start_clock()
+        return watch_closure(args, kwargs, self._start_clock)
+
+    def _start_clock(self) -> None:
         self._began_s = time.perf_counter()
-        return None if closure is None else replace_closure(args, kwargs, self._watch(closure))
 
     def make_hook(self, on_last: PostHook) -> PostHook:
-        """Return what sees their ends: one function that looks up nothing but what it closes over.
-
-        Args:
-            on_last: Sees the end of the last one as well.
-        """
+        """Return what sees their ends, and the last by `on_last`; all it needs is closed over."""
         own, ends_s, now = self._optimizer, self.ends_s, time.perf_counter
         every, left = self.every, self.count
         due = left - every
@@ -62,17 +60,18 @@ class TimedSteps:
 
         return split if self.splits else see
 
-    def _watch(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        def watched() -> Any:
-            loss = closure()
-            self._began_s = time.perf_counter()
-            return loss
 
-        return watched
+def watch_closure(args: Any, kwargs: Any, act: Callable[[], None]) -> tuple[Any, Any] | None:
+    """Return the arguments of a step whose closure ends in this act; None where it has none."""
+    closure = args[1] if len(args) > 1 else kwargs.get("closure")
+    if not callable(closure):
+        return None
 
+    def watched() -> Any:
+        loss = closure()
+        act()
+        return loss
 
-def replace_closure(args: Any, kwargs: Any, closure: Callable[[], Any]) -> tuple[Any, Any]:
-    """Return the arguments of an optimizer's step with another closure."""
     if len(args) > 1:
-        return (args[0], closure, *args[2:]), kwargs
-    return args, {**kwargs, "closure": closure}
+        return (args[0], watched, *args[2:]), kwargs
+    return args, {**kwargs, "closure": watched}

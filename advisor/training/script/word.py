@@ -4,14 +4,15 @@ import os
 import struct
 import time
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from advisor.errors import WorkloadError
 from advisor.training.observer import Observer, Step
 
-_FORMAT = struct.Struct("<qqqq")
-_CHECK = struct.Struct("<I")
+#: A word, and what shows that all of it was written.
+_FORMAT = struct.Struct("<4qI")
 #: The first rank was not heard of for so long, in seconds: it failed, or takes no more steps.
 _SILENCE_S = 600.0
 _PAUSE_S = 0.0002
@@ -42,8 +43,7 @@ class WordFile:
 
     def say(self, word: Word) -> None:
         """Have all ranks hear a word."""
-        body = _FORMAT.pack(*map(int, word))
-        self.write(body + _CHECK.pack(zlib.crc32(body)))
+        self.write(_FORMAT.pack(*word, _check(word)))
 
     def write(self, said: bytes) -> None:
         """Write down what was said, here or on another machine."""
@@ -53,14 +53,17 @@ class WordFile:
         """Return the word of a step once it was said; WorkloadError where it was not."""
         ends_s = time.monotonic() + _SILENCE_S
         while time.monotonic() < ends_s:
-            body = os.pread(self._file, _FORMAT.size + _CHECK.size, 0)
-            body, check = body[: _FORMAT.size], body[_FORMAT.size :]
-            if len(check) == _CHECK.size and zlib.crc32(body) == _CHECK.unpack(check)[0]:
-                word = Word(*_FORMAT.unpack(body))
-                if word.step >= step:
-                    return word
+            said = os.pread(self._file, _FORMAT.size, 0)
+            if len(said) == _FORMAT.size:
+                *numbers, check = _FORMAT.unpack(said)
+                if check == _check(numbers) and numbers[0] >= step:
+                    return Word(*numbers)
             time.sleep(_PAUSE_S)
         raise WorkloadError("the first rank takes no more steps, while others wait for it")
+
+
+def _check(numbers: Iterable[int]) -> int:
+    return zlib.crc32(repr([*map(int, numbers)]).encode())
 
 
 class WordObserver(Observer):

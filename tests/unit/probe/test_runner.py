@@ -1,37 +1,36 @@
+import os
+import queue
 import threading
-import time
 
 import msgspec
 import pytest
 
-from advisor.engine import connection as stream_module
 from advisor.engine import runner as runner_module
+from advisor.engine.connection import Connection
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import Runner
-from advisor.engine.wire import Done, Message
+from advisor.engine.wire import Done, Exited
 
 TASK = EnvironmentTask()
 
 
 class FakeConnection:
-    """Events that come after given delays."""
+    """Messages that come after given delays."""
 
-    def __init__(self, events):
-        import queue
-
-        self.events = queue.SimpleQueue()
+    def __init__(self, messages):
+        self.messages = queue.SimpleQueue()
         self.asked = False
-        for delay_s, event in events:
-            threading.Timer(delay_s, self.events.put, [event]).start()
+        for delay_s, message in messages:
+            threading.Timer(delay_s, self.messages.put, [message]).start()
 
     def ask_where_it_stands(self):
         self.asked = True
 
 
 class FakeStarter:
-    def __init__(self, *events):
-        self.connection = FakeConnection(events)
+    def __init__(self, *messages):
+        self.connection = FakeConnection(messages)
 
     def start(self, order):
         return self.connection
@@ -43,51 +42,48 @@ class FakeStarter:
         pass
 
 
-def run(*events, timeout_s=5.0):
+def run(*messages, timeout_s=5.0):
     with Runner(None) as runner:
-        runner._starter = FakeStarter(*events)
+        runner._starter = FakeStarter(*messages)
         return runner.run(TASK, timeout_s=timeout_s)
 
 
-def encode(message: Message) -> bytes:
-    return msgspec.json.encode(message)
+def stream(*lines, code=None):
+    """What a connection makes of these lines, by whose end nobody else has told the exit."""
+    read, write = os.pipe()
+    with os.fdopen(write, "wb") as file:
+        file.writelines(lines)
+    connection = Connection(0, os.fdopen(read, "rb"), lambda: code)
+    return connection.messages
 
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(stream_module, "DRAIN_S", 0.1)
-    monkeypatch.setattr(stream_module, "REAP_S", 0.6)
     monkeypatch.setattr(runner_module, "_STAND_S", 0.0)
 
 
-def test_a_worker_reaped_long_after_its_last_message_still_tells_its_code():
+def test_a_worker_that_ends_without_a_word_tells_its_code():
     with pytest.raises(WorkerDeathError, match="SIGSEGV") as caught:
-        run((0.0, None), (0.3, -11))
+        run((0.3, Exited(code=-11)))
     assert caught.value.code == -11
 
 
 def test_an_exit_that_nobody_saw_has_no_code():
     with pytest.raises(WorkerDeathError, match="without a word") as caught:
-        run((0.0, None))
+        run((0.0, Exited(code=None)))
     assert caught.value.code is None
 
 
-def test_lines_that_come_after_the_exit_count(monkeypatch):
-    monkeypatch.setattr(stream_module, "DRAIN_S", 60.0)  # it ends with the line, however late
-    assert run((0.0, 0), (0.05, encode(Done()))) == ()
+def test_lines_before_the_exit_count():
+    assert run((0.0, Done()), (0.0, Exited(code=0))) == ()
 
 
-def test_a_pipe_that_orphans_hold_open_does_not_hold_the_run():
-    with pytest.raises(WorkerDeathError, match="exit status 3"):
-        run((0.0, 3))
-
-
-def test_nothing_is_awaited_once_both_ends_are_known(monkeypatch):
-    monkeypatch.setattr(stream_module, "REAP_S", 60.0)
-    start = time.monotonic()
-    with pytest.raises(WorkerDeathError):
-        run((0.0, None), (0.0, 0), timeout_s=60.0)
-    assert time.monotonic() - start < 30.0
+def test_an_exit_that_a_server_tells_comes_before_one_by_the_end_of_the_lines():
+    """Also after a line that the worker's end has cut off."""
+    told = [b'{"type": "do', b"\n" + msgspec.json.encode(Exited(code=3)) + b"\n"]
+    messages = stream(*told)
+    assert [messages.get(timeout=9.0).code for _ in range(2)] == [3, None]
+    assert stream(code=7).get(timeout=9.0).code == 7
 
 
 def test_silence_is_a_timeout():

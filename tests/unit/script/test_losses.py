@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from advisor.training.script.losses import is_plain_mean
+from advisor.training.script.passes import is_plain_mean
 
 
 @pytest.mark.parametrize(

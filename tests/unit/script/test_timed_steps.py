@@ -10,8 +10,7 @@ from torch.utils.data import DataLoader, dataloader
 
 from advisor.training.observer import Observer
 from advisor.training.script.apart import Following
-from advisor.training.script.hooks import watch_loading, watch_steps
-from advisor.training.script.patches import Patches
+from advisor.training.script.hooks import Patches, watch_loading, watch_steps
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
 from advisor.training.script.word import Word, WordFile, WordObserver
@@ -34,13 +33,8 @@ def hooked():
     seen, enough = Seen(9), []
     stream, sizes = StepStream([seen], samples=4, most_steps=None), Sizes()
     patches = Patches()
-    watch_steps(
-        patches,
-        stream,
-        lambda act: act(),
-        on_pass=lambda: None,
-        on_enough=lambda: enough.append(stream.count),
-    )
+    stream.on_enough = lambda: enough.append(stream.count)
+    watch_steps(patches, stream, lambda act: act())
     watch_loading(patches, stream, sizes)
     yield stream, seen, enough
     stream.time_steps(1)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from advisor.engine.wire import error_from
-from advisor.engine.worker.failure import failure_from
+from advisor.engine.wire import error_from, failure_of
+from advisor.engine.worker.failure import explain
 from advisor.errors import DeviceCallError, WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.training.data import WorkloadSpec
@@ -66,6 +66,6 @@ def test_a_failed_call_in_the_users_code_is_told_apart(text, is_call, error_type
     task = MemoryTask(
         workload=WorkloadSpec(target="model.py"), micro_batch_size=1, capacity_bytes=None
     )
-    told = error_from(failure_from(fail(text, error_type), task))
+    told = error_from(failure_of(explain(fail(text, error_type), task)))
     assert isinstance(told, WorkloadError)
     assert isinstance(told, DeviceCallError) == is_call

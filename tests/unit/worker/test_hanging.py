@@ -5,23 +5,21 @@ import sys
 
 import pytest
 
-from advisor.engine.crash import PACKAGE
+from advisor.engine.ends import PACKAGE
 from advisor.engine.worker.hanging import (
     HangWatch,
     Idleness,
     ProgressFile,
-    name_progress,
     waits_for_others,
 )
+from advisor.engine.worker.said import RankFiles
 
 _SITE = "/venv/lib/python3.12/site-packages"
 
 
 def see(idle, now_s, *, steps=None, seconds=0.0, moved=0, is_running=False):
-    if steps is not None:
-        idle.see_steps(steps, now_s)
-    idle.see_work((seconds, moved), now_s, is_running=is_running)
-    return idle.is_due(now_s)
+    steps = idle.steps if steps is None else steps
+    return idle.see(steps, (seconds, moved), now_s, is_running=is_running)
 
 
 def test_a_rank_is_idle_for_longer_than_is_like_it():
@@ -47,7 +45,7 @@ def test_telling_where_it_stands_is_no_work():
     for step in range(1, 4):
         see(idle, 0.1 * step, steps=step)
     assert see(idle, 6.0)
-    idle.see_answer((0.5, 900))
+    idle.work = (0.5, 900)
     assert see(idle, 6.3, seconds=0.5, moved=900)
     assert not see(idle, 6.6, seconds=0.5, moved=901)
 
@@ -103,16 +101,17 @@ def test_where_a_rank_stands_tells_whether_it_waits_for_others(paths, waits):
 
 
 def test_a_rank_that_is_writing_down_that_it_began_is_looked_at_later(tmp_path):
-    name_progress(tmp_path, 0).write_bytes(b"\0\0")
-    watch = HangWatch("train.py", tmp_path, [0], lambda _: False, are_all=True)
+    files = RankFiles(tmp_path)
+    files.progress(0).write_bytes(b"\0\0")
+    watch = HangWatch("train.py", files, [0], are_all=True)
     assert not watch._look(0)
-    ProgressFile(tmp_path, 0)
+    ProgressFile(files.progress(0))
     assert not watch._look(0)
 
 
 def test_a_rank_that_has_ended_by_itself_is_no_failure_of_the_watch(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    watch = HangWatch("train.py", tmp_path, [0], lambda _: False, are_all=True)
+    watch = HangWatch("train.py", RankFiles(tmp_path), [0], are_all=True)
     watch._end(0, child.pid, "it did nothing")
     assert "hangs: it did nothing" in (tmp_path / "0.jsonl").read_text()
