@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from advisor.rate import measure, measure_range
-from advisor.rate.alone import Verdict, choose_best_rate, choose_next_rate, judge_alone
+from advisor.rate.conclude import Verdict, choose_best_rate, choose_next_rate, judge_alone
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.rate.range_data import LrRangeConclusion, LrRangeCurve, LrRangeTask
 from advisor.rate.range_test import conclude_lr_range

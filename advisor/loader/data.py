@@ -67,11 +67,9 @@ class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[LoaderPoint, ...]
     #: Rate of the largest number of background workers over that number.
     samples_per_s_per_worker: float | None = None
-    #: Smallest number whose rate, by that rule, is that of training; None where the loader keeps
-    #: up, no background worker was timed, or more of them load no faster.
+    #: Whose rate by that rule is that of training; None where there is none, or no need.
     workers_needed: int | None = None
-    #: Whether training kept up with that number; None where it was not measured or the windows do
-    #: not tell.
+    #: Whether training kept up with that number; None where it was not seen to or not to.
     is_verified: bool | None = None
     #: A measured number to use; None where none was seen to be worth it.
     advised_workers: int | None = None
@@ -87,11 +85,7 @@ class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoaderTask(WorkloadTask[LoaderTiming], frozen=True, kw_only=True):
-    """Time the user's loader alone, training alone, and both together.
-
-    The worker starts with the loader as it is, and adds numbers of workers while training waits,
-    none of them after `budget_s`.
-    """
+    """Time the user's loader alone, training alone, and both; then with more workers."""
 
     runs: ClassVar[str] = "advisor.loader.measure:run"
 

@@ -39,11 +39,10 @@ _HANG_S, _HANG_BATCHES = 10.0, 5.0
 
 
 class Bench:
-    """A training on the device, a batch in memory, and the clock.
+    """A training on the device, and a batch in memory.
 
-    Attributes:
-        load_s: Of a batch of `size` that this process loads.
-        sample_s: Of loading a sample and training on it.
+    `load_s` is of a batch of `size` that this process loads, `sample_s` of loading a sample and
+    training on it.
     """
 
     def __init__(self, task: WorkloadSpec, size: int) -> None:
@@ -163,9 +162,7 @@ class Feed:
 class Units(Observer):
     """A window of units of batches, or of steps where it observes a training.
 
-    Attributes:
-        seconds: Of each unit; without workers the first batch of a pass stands in `first_s`.
-        waiting_fraction: Share of the window that training waited for data.
+    Without workers the first batch of a pass stands in `first_s`, apart from the other `seconds`.
     """
 
     def __init__(

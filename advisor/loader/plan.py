@@ -20,13 +20,11 @@ from advisor.loader.data import (
 from advisor.statistics import Estimate, compare_rates, estimate_median_rate, median
 from advisor.training.data import WorkloadFacts
 
-#: Share of the training speed below which a loss to loading is not worth a change, and which a gain
-#: must exceed; the tolerance of the saturation batch.
+#: Share of the training speed that is worth a change; the tolerance of the saturation batch.
 LEAST_LOSS_FRACTION = 0.05
 #: Workers that load with less than this share of the gain in proportion do not scale.
 _LEAST_SCALING_FRACTION = 0.5
-#: Share of the training process's own rate below which a background worker is no help: it waits for
-#: a processor, or its batches wait to be handed over.
+#: Share of the training process's own rate below which a background worker is no help.
 _LEAST_SHARE_FRACTION = 0.25
 #: Numbers of workers that are timed: its own, two that should suffice, and that of the processors.
 _MOST_COUNTS = 4
@@ -42,11 +40,9 @@ _KEPT = {"keeps_up": True, "limits": False}
 def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
     """Return whether training waits for its data and how many workers suffice; None untimed.
 
-    The loader as it is was timed first. The number of workers is the smallest w with
+    The loader as it is was timed first. Those that suffice are the smallest w with
 
         w · rate of one background worker ≥ rate of training alone
-
-    and counts as verified where training with it was measured to keep up.
     """
     if not timings:
         return None
@@ -85,8 +81,7 @@ def choose_next_workers(timings: Sequence[LoaderTiming], *, most_workers: int) -
     """Return the number of workers to time next, None where the answer is there or out of reach.
 
     First as many as would suffice if each loaded as fast as the training process does; then as many
-    as the rate of those asks for. Where more of them load no faster, the processors' number is the
-    last one.
+    as their rate asks for, or the processors' number where more of them load no faster.
     """
     found = conclude_loader(timings)
     if found is None or found.status != "limits" or timings[-1].message is not None:
@@ -115,10 +110,9 @@ def _summarise(timing: LoaderTiming) -> LoaderPoint:
 
 
 def _judge(loss: Estimate, waiting_fractions: Sequence[float]) -> LoaderStatus:
-    """Return the status: a loss that is due to the loader shows in the time that training waits.
+    """Return the status: what the loader costs shows in the time that training waits, at most.
 
-    What training loses by waiting is at most the time that it waited; whatever else it lost, as to
-    other processes or to workers on the same processors, the loader's speed does not give back.
+    What else it lost, as to workers on the same processors, no faster loader gives back.
     """
     if len(waiting_fractions) < 2:
         return "inconclusive"
@@ -132,8 +126,7 @@ def _judge(loss: Estimate, waiting_fractions: Sequence[float]) -> LoaderStatus:
 def _judge_scaling(measured: Sequence[LoaderTiming]) -> bool | None:
     """Return whether more workers load faster, None where too few numbers were timed.
 
-    The last step to more of them must bring its share; beside 0 workers, each must load at a share
-    of the rate of the training process, and all of them faster than it.
+    The last step to more must bring its share; beside 0 workers, all of them must load faster.
     """
     ordered = sorted(measured, key=lambda timing: timing.workers)
     if len(ordered) < 2 or ordered[-1].workers < 2:

@@ -52,8 +52,7 @@ def read_loss(branch: TrialBranch, samples: float) -> float:
 def average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:
     """Return the mean over starts, each point that of an evaluation and both beside it.
 
-    It begins with the first two as they are, where the loss falls fastest, and ends on the last but
-    one, whose mean is that of the end.
+    The first two are as they are: there the loss falls fastest. It ends on the last but one.
     """
     losses = [
         statistics.fmean(each.loss for each in at_once)

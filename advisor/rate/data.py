@@ -110,13 +110,11 @@ class TrialBranch(TrainedAt, frozen=True, kw_only=True):
     diverged: bool
     beta2: Fraction | None = None
     weight_decay: Figure | None = None
-    #: Samples after which the rate falls, 0 where the user's own schedule was followed; None where
-    #: it never did.
+    #: Samples from which the rate falls, 0 by the user's own schedule; None where it never did.
     decays_from: Count | None = None
     #: Steps into which a script's warm-up was compressed; None where it has none.
     warmup_steps: Count | None = None
-    #: Standard deviation of a step's loss, where evaluations are means over training's own batches;
-    #: 0 where they are over samples fixed for all.
+    #: Of a step's loss, where evaluations are means over training's own batches; else 0.
     deviation: Figure = 0.0
 
     @property
@@ -191,8 +189,7 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
     samples: int
     #: Of further, shorter branches from each start.
     shorter_samples: tuple[int, ...] = ()
-    #: Last share of them over which the rate falls to 0; above 0, the user's own schedule comes
-    #: before it, compressed to the branch.
+    #: Last share of them over which the rate falls; above 0, the user's own schedule is run.
     decay_fraction: float = 0.0
     #: Into which a script's warm-up is compressed.
     warmup_steps: int = 0

@@ -1,7 +1,7 @@
 """Trials: training at one batch and rate.
 
-Every branch of a seed starts from the same weights, whatever its batch, and sees the same samples
-in the same order. Its progress is the mean training-mode loss on samples fixed for all branches.
+Every branch of a seed starts from the same weights and sees the same samples in the same order. Its
+progress is the mean training-mode loss on samples fixed for all branches.
 """
 
 import itertools
@@ -182,7 +182,7 @@ def evaluate(
 ) -> float:
     """Return the mean loss in the mode the model is in; NaN where one is not finite.
 
-    Statistics and random state are left as they were. `take` returns the batch of some samples.
+    Statistics and random state are left as they were.
     """
     take = take or workload.take
     starts = range(0, len(indices), batch_size)
@@ -236,7 +236,7 @@ def apply_other_settings(optimizer: Optimizer, task: TrialTask) -> None:
 def make_rate_setter(training: Training) -> Callable[[float], None]:
     """Return what sets the rate of the first parameter group that trains; others keep their ratio.
 
-    Where all are at rate 0 there is no ratio to keep: all groups then get the same rate.
+    Where all are at rate 0 all get the same.
     """
     groups = training.optimizer.param_groups
     rates = [group["lr"] for group in groups]

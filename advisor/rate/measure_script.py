@@ -28,11 +28,7 @@ from advisor.training.script.running import ScriptRun
 class RunningLoss(Observer):
     """Means of the training loss over windows of steps, each at the samples of its middle.
 
-    It also sets what goes with the task's rate before the first step.
-
-    Attributes:
-        evaluations: The first step's own loss, before it, then one for each window.
-        diverged: Whether a loss was not finite.
+    The first step's own loss comes before them. It sets what goes with the task's rate as well.
     """
 
     def __init__(self, task: TrialTask, *, every: int) -> None:

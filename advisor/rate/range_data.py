@@ -51,8 +51,7 @@ class LrRangeSeed(msgspec.Struct, frozen=True, kw_only=True):
     #: Level before the rate does anything, and where it is lowest.
     first_loss: float
     lowest_loss: float
-    #: From this rate on the loss stays clearly below the first; this and the next two are None
-    #: where it never fell clearly.
+    #: From here on it stays clearly below the first; None, as the next two, where it never did.
     learns_from: float | None = None
     #: Where it falls fastest in the logarithm of the rate.
     steepest_at: float | None = None

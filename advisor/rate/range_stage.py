@@ -11,8 +11,14 @@ from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.record import Series
 from advisor.engine.run import Run
 from advisor.errors import AdvisorError, UsageError
-from advisor.rate.alone import LEAST_SEEDS, Verdict, choose_next_rate, judge_alone
-from advisor.rate.conclude import FIRST_TRIAL_SEED, needs_range
+from advisor.rate.conclude import (
+    FIRST_TRIAL_SEED,
+    LEAST_SEEDS,
+    Verdict,
+    choose_next_rate,
+    judge_alone,
+    needs_range,
+)
 from advisor.rate.data import TRIALS, BranchTask, Candidate, TrialTask
 from advisor.rate.range_data import LR_RANGES, LrRangeTask, RangePlan
 from advisor.rate.range_test import conclude_lr_range

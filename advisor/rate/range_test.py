@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,20 +12,17 @@ from msgspec.structs import replace
 
 from advisor.rate.range_data import LrRangeConclusion, LrRangeCurve, LrRangeSeed
 
-#: A run stops once its level is above its lowest by this many times the larger of its fall so far
-#: and of the lowest: without a fall that is four times the first loss.
+#: A run stops this many times the larger of its fall so far and of its lowest level above that.
 STOP_RATIO = 3.0
 #: Losses whose mean is the level that stops a run: one odd batch must not.
 _STOP_WINDOW = 5
-#: Standard deviation of the smoothing weights, as a share of the steps of the whole range. With 200
-#: steps over seven decades it is 5 steps and a factor of 1.5 in the rate.
+#: Standard deviation of the smoothing weights, as a share of the steps of the whole range.
 BANDWIDTH_FRACTION = 0.025
 #: The same, in steps, at least.
 _LEAST_BANDWIDTH_STEPS = 2.0
 #: Steps, as a share of the range and at least, whose mean loss is the first level.
 _PLATEAU_FRACTION, _LEAST_PLATEAU_STEPS = 0.1, 5
-#: A change is clear if it exceeds this many standard errors: with some forty independent points on
-#: a curve of pure noise, one in a thousand curves shows such a fall.
+#: Standard errors of a clear change: one in a thousand curves of pure noise shows such a fall.
 CLEAR_ERRORS = 4.0
 #: And this share of the curve's whole fall.
 CLEAR_FRACTION = 0.1
@@ -80,8 +77,7 @@ class SmoothedCurve(NamedTuple):
 def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
     """Return the curve smoothed by local lines in the logarithm of the rate; None if too short.
 
-    Losses above the level of the first steps are cut off there: the blow-up at the end would
-    otherwise pull the lowest point down.
+    The blow-up at the end is cut off: it would pull the lowest point down.
     """
     pairs = [(r, x) for r, x in zip(curve.rates, curve.losses, strict=True) if x is not None]
     rates, losses = np.array([r for r, _ in pairs]), np.array([x for _, x in pairs])
@@ -98,8 +94,6 @@ def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
 
 def fit_local_lines(places: Floats, values: Floats, bandwidth: float) -> tuple[Floats, ...]:
     """Return level, slope and the level's standard error at each of evenly spaced places.
-
-    The bandwidth is the standard deviation of the weights, in steps from place to place.
 
     Source: Cleveland 1979, JASA 74:829, with normal weights.
     """
@@ -164,23 +158,18 @@ def _find_lowest(smoothed: SmoothedCurve, risen: int | None) -> int:
 
 def _find_rise(smoothed: SmoothedCurve, fall: float) -> int | None:
     """Return the first step whose level is clearly above the lowest before it, once that is low."""
-    levels, errors = smoothed.levels, smoothed.errors
-    lowest = 0
-    for step, level in enumerate(levels):
-        lowest = step if level < levels[lowest] else lowest
-        fallen = CLEAR_ERRORS * math.hypot(smoothed.first_error, errors[lowest])
-        risen = CLEAR_ERRORS * math.hypot(errors[step], errors[lowest])
-        has_fallen = smoothed.first - levels[lowest] > max(LEAST_FALL_FRACTION * fall, fallen)
-        if has_fallen and level - levels[lowest] > max(CLEAR_FRACTION * fall, risen):
-            return step
-    return None
+    levels, errors, steps = smoothed.levels, smoothed.errors, np.arange(len(smoothed.levels))
+    lowest = np.maximum.accumulate(np.where(levels <= np.minimum.accumulate(levels), steps, 0))
+    low, low_errors = levels[lowest], errors[lowest]
+    fallen = CLEAR_ERRORS * np.hypot(smoothed.first_error, low_errors)
+    risen = CLEAR_ERRORS * np.hypot(errors, low_errors)
+    has_fallen = smoothed.first - low > np.maximum(LEAST_FALL_FRACTION * fall, fallen)
+    has_risen = levels - low > np.maximum(CLEAR_FRACTION * fall, risen)
+    return next(iter(np.flatnonzero(has_fallen & has_risen).tolist()), None)
 
 
 def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | None:
-    """Return the interval of good rates and one of them; None without a curve.
-
-    From where the last seed begins to learn to half of where the first one's loss clearly rises,
-    and the median over seeds of where their loss has come down to its lowest (docs/method.md, 7).
+    """Return the interval of good rates and one of them (docs/method.md, 7); None without a curve.
 
     Source: Smith 2017, arXiv:1506.01186; Smith 2018, arXiv:1803.09820, for one cycle.
     """
@@ -188,11 +177,8 @@ def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | Non
         return None
     size = curves[-1].global_batch_size
     mine = [(each, conclude_seed(each)) for each in curves if each.global_batch_size == size]
-    concluded = [(curve, seed) for curve, seed in mine if seed is not None]
-    seeds = tuple(seed for _, seed in concluded)
-    short = [curve for curve, seed in mine if seed is None]
-    obstacle = _explain_short(short, len(mine)) if len(seeds) < LEAST_SEEDS else None
-    obstacle = obstacle or _find_obstacle(concluded)
+    seeds = tuple(seed for _, seed in mine if seed is not None)
+    obstacle = next(_list_obstacles(mine), None)
     if obstacle is not None:
         return LrRangeConclusion(
             status="inconclusive", reason=obstacle, global_batch_size=size, seeds=seeds
@@ -216,44 +202,42 @@ def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | Non
     )
 
 
-def _explain_short(short: Sequence[LrRangeCurve], count: int) -> str | None:
-    """Return why curves are too short to be read, where more time would not make them longer."""
-    diverged = sum(curve.stopped_by == "divergence" for curve in short)
-    if diverged:
-        return (
-            f"in {diverged} of {count} seeds training diverged within the first steps; give a "
-            "lower --from"
-        )
-    if any(curve.stopped_by == "range" for curve in short):
-        return "the curves have too few losses to be read; give more --steps"
-    return None
-
-
-def _find_obstacle(concluded: Sequence[tuple[LrRangeCurve, LrRangeSeed]]) -> str | None:
-    """Return why the curves give no rate, without a full stop; None where they do."""
-    count = len(concluded)
+def _list_obstacles(mine: Sequence[tuple[LrRangeCurve, LrRangeSeed | None]]) -> Iterator[str]:
+    """Yield why the curves give no rate, without a full stop: what no more time helps first."""
+    short = [curve.stopped_by for curve, seed in mine if seed is None]
+    concluded = [(curve, seed) for curve, seed in mine if seed is not None]
+    count, diverged = len(concluded), short.count("divergence")
     if count < LEAST_SEEDS:
-        return f"fewer than {LEAST_SEEDS} curves are long enough; raise --budget"
+        if diverged:
+            yield (
+                f"in {diverged} of {len(mine)} seeds training diverged within the first steps; "
+                "give a lower --from"
+            )
+        if "range" in short:
+            yield "the curves have too few losses to be read; give more --steps"
+        yield f"fewer than {LEAST_SEEDS} curves are long enough; raise --budget"
     if any(curve.stopped_by == "budget" for curve, _ in concluded):
-        return "the time ended before the range did; raise --budget or lower --steps"
+        yield "the time ended before the range did; raise --budget or lower --steps"
     lowest = [seed.lowest_at for _, seed in concluded if seed.lowest_at is not None]
     if len(lowest) < count:
-        return (
+        yield (
             f"in {count - len(lowest)} of {count} seeds the loss never fell beyond its noise; give "
             "another range with --from and --to, or a larger --global-batch-size"
         )
     if max(lowest) > MOST_DISAGREEMENT * min(lowest):
-        return (
+        yield (
             f"the seeds disagree: their loss is lowest at rates from {min(lowest):.3g} to "
             f"{max(lowest):.3g}; give more --steps or a larger --global-batch-size"
         )
-    for (curve, seed), lowest_at in zip(concluded, lowest, strict=True):
-        step = math.log(curve.rates[-1] / curve.rates[0]) / (len(curve.rates) - 1)
-        # About as near to the end as smoothing can tell.
-        near = math.log(curve.rates[-1] / lowest_at) <= 2.0 * step * _choose_bandwidth(curve)
-        if near and seed.diverges_at is None:
-            return "at the highest rate the loss still falls; give a higher --to"
-    return None
+    if any(_falls_at_its_end(curve, seed) for curve, seed in concluded):
+        yield "at the highest rate the loss still falls; give a higher --to"
+
+
+def _falls_at_its_end(curve: LrRangeCurve, seed: LrRangeSeed) -> bool:
+    """Return whether the lowest point is about as near to the end as smoothing can tell."""
+    step = math.log(curve.rates[-1] / curve.rates[0]) / (len(curve.rates) - 1)
+    left = math.log(curve.rates[-1] / (seed.lowest_at or curve.rates[0]))
+    return seed.diverges_at is None and left <= 2.0 * step * _choose_bandwidth(curve)
 
 
 def _choose_bandwidth(curve: LrRangeCurve) -> float:

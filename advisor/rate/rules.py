@@ -35,8 +35,7 @@ _RULES_WITHOUT_NOISE: dict[Family, str] = {
 
 #: Optimizers whose weight decay acts on the weights, apart from the gradient.
 _DECOUPLED_DECAY = frozenset({"AdamW", "AdamW8bit", "PagedAdamW"})
-#: Adam's second beta is not moved below: its average spans fewer than 10 steps there, and the
-#: square root under it becomes noise.
+#: Adam's second beta is not moved below: fewer than 10 steps average nothing.
 LEAST_BETA2 = 0.9
 #: Share by which the weight decay must move to be worth a setting.
 _LEAST_CHANGE_FRACTION = 0.05
@@ -64,8 +63,7 @@ def scale_rate(
 ) -> float:
     """Return the rule's rate; an infinite noise scale gives its limit.
 
-    SGD's rate is that of the mean loss over κ where the loss sums over its batch (`is_summed`),
-    since the gradient then grows with the batch; Adam and its kin do not see the scale.
+    Where the loss sums over its batch (`is_summed`) SGD's rate is that of the mean loss over κ.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, eq. 2.6, which is AdaScale's gain (Johnson
     et al. 2020, arXiv:2007.05105); Malladi et al. 2022, arXiv:2205.10287.
@@ -178,10 +176,8 @@ def propose_optimizer_changes(
 ) -> OptimizerChanges:
     """Return the settings that keep their meaning in samples at the advised batch.
 
-    Adam's second beta becomes β2^κ, which averages over as many samples as before. The weight decay
-    of AdamW and SGD becomes λκη0/η', which forgets over as many samples. A warm-up at a larger
-    batch takes at least 2/(1−β2) steps, until Adam's second moment holds more than noise. Without a
-    proposed rate nothing changes.
+    β2^κ averages, and a weight decay of λκη0/η' forgets, over as many samples as before. A warm-up
+    at a larger batch takes 2/(1−β2) steps, until Adam's second moment holds more than noise.
 
     Source: Malladi et al. 2022, arXiv:2205.10287 (β2); Wang and Aitchison 2024, arXiv:2405.13698
     (λ); Ma and Yarats 2021, arXiv:1910.04209 (warm-up).

@@ -40,11 +40,7 @@ from advisor.training.training import Training
 
 
 class _SoakObserver(PeakObserver):
-    """Sees the steps for as long as there is time.
-
-    Between those of a training of ours it evaluates the model and copies its state; what a script
-    does there is what it does.
-    """
+    """Sees the steps while there is time, and uses the pauses of a training of ours."""
 
     def __init__(self, gauge: MemoryGauge, task: SoakTask) -> None:
         super().__init__(gauge)

@@ -1,9 +1,7 @@
 """What a longer training run says about a size that fitted for a few steps.
 
-A leak adds memory all along. Other things add memory too, and stop: the optimizer's state and the
-kernels' workspaces in the first steps, a single jump when something first runs, a cache until it is
-full, a cache that is emptied now and then. So the rise must be there from one stretch of the run to
-the next, all along, and not die out.
+A leak adds memory all along. The optimizer's state, workspaces, caches that fill or are emptied add
+some too, and stop: the rise must be there from one stretch of the run to the next, and last.
 """
 
 import math
@@ -36,8 +34,7 @@ LASTING_FRACTION = 1 / 3
 def conclude_soak(soaks: Sequence[Soak]) -> SoakConclusion | None:
     """Return whether the size that was soaked last holds; None where none was.
 
-    It holds where all its steps ran and memory does not rise. Too few steps to tell a leak from
-    noise leave it open. Each soak but the last ran out of memory.
+    Too few steps to tell a leak from noise leave it open.
     """
     if not soaks:
         return None
@@ -61,7 +58,7 @@ def conclude_soak(soaks: Sequence[Soak]) -> SoakConclusion | None:
 def find_failed_sizes(soaks: Sequence[Soak]) -> tuple[int, ...]:
     """Return the micro-batches that ran out of memory by their size, in the order they ran.
 
-    A soak whose memory grew until it was full is left out: any size would end so.
+    With memory that grows any size would end so.
     """
     failed = (soak for soak in soaks if soak.outcome in TOO_BIG)
     return tuple(each.micro_batch_size for each in failed if fit_growth(each.held_bytes) is None)
@@ -70,10 +67,8 @@ def find_failed_sizes(soaks: Sequence[Soak]) -> tuple[int, ...]:
 def fit_growth(held_bytes: Sequence[int]) -> Estimate | None:
     """Return the bytes that each step leaves taken for good, None where memory does not rise.
 
-    The slope is the median over all pairs of steps, its interval by the ranks of those slopes. It
-    counts as growth where that interval is above zero, where the lowest points of equal stretches
-    of the run rise every time, by `LEAST_RISE_BYTES` together, and each time by at least a third of
-    the mean. `held_bytes` is the memory taken after each step, from the first on.
+    It does where the interval of the slope, the median over all pairs of steps, is above zero and
+    the lowest points of equal stretches rise every time, by enough and evenly enough.
 
     Source: Theil 1950 and Sen 1968 for slope and interval.
     """

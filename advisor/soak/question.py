@@ -72,7 +72,7 @@ def soak_again(run: Run, find_advised: Callable[[], Candidate | None]) -> bool:
 def _run_task(run: Run, task: SoakTask) -> Soak:
     """Return the soak, out of memory where the kernel or a failed allocation ended the worker.
 
-    The same step ran in the sessions that timed it, so that a crash here is taken for the limit's.
+    A crash counts as that: the same step ran in the sessions that timed it.
     """
     try:
         (soak,) = run.runner.run(task, timeout_s=run.left_s)

@@ -43,8 +43,7 @@ class Valid(NamedTuple):
 def discard_held_blocks(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Valid:
     """Return the probes without the blocks during which heat or the brake held the clock down.
 
-    Only probes of throughput are judged; one without any block left is left out. Where most blocks
-    were held down, that is how the card runs, and all count.
+    Where most blocks were held down, that is how the card runs, and all count.
     """
     by_session = {each.session: each for each in telemetry if each.slowdown_s}
     kept, found, judged = [], Counter[str](), 0

@@ -1,7 +1,7 @@
 """The throughput curve of a run: its points, its law, and where it saturates.
 
 The replicate unit of every interval is the session (one worker process): blocks of one process
-agree with each other far better than processes do, so they only go into that session's median.
+agree with each other far better than processes do.
 """
 
 import math
@@ -38,9 +38,8 @@ from advisor.training.data import Precision
 
 #: Share of a step's wall time from which on issuing it counts as all of it.
 HOST_BOUND_FRACTION = 0.9
-#: Times the least issuing time that a host-bound step may last. A full launch queue makes the host
-#: wait for the device and issuing look slow as well; but then steps take far longer than the host
-#: needs where nothing holds it up.
+#: Times the least issuing time that a host-bound step may last: where a full launch queue makes
+#: issuing look slow, steps take far longer.
 HOST_BOUND_STRETCH = 1.5
 #: Share of the largest feasible size at which the largest timed one stands for it.
 _WHOLE_FRACTION = 0.9
@@ -60,11 +59,9 @@ def conclude_throughput(
     cost: StepCost | None = None,
     precision: Precision = "fp32",
 ) -> ThroughputConclusion:
-    """Return the throughput curve, its law, and the saturation batch.
+    """Return the curve of the sizes timed up to the largest, which `range_end` makes that.
 
-    Of the probes those of throughput are timed that ran to their end, up to the largest size (None:
-    no limit). `range_end` is what makes that the largest. Others than multiples, and those below
-    the smallest, do not run.
+    Others than multiples, and those below the smallest, do not run.
     """
     valid = discard_held_blocks(probes, telemetry)
     usable = [
@@ -180,9 +177,8 @@ def _estimate_half_saturation(line: StepLaw | None, paired: PairedSizes) -> Esti
 def _estimate_optimizer_step_s(by_size: _BySize) -> tuple[float, float] | None:
     """Return the seconds of a step beyond forward and backward, and their standard error, if timed.
 
-    They do not depend on the size, so the small sizes, where they stand out, weigh most: each
-    difference by its noise, which is proportional to the step time. Both are the fastest seen, as a
-    neighbour disturbs the one and not the other.
+    They do not depend on the size, so the small ones, where they stand out, weigh most. Both times
+    are the fastest seen, as a neighbour disturbs the one and not the other.
     """
     pairs = [
         [

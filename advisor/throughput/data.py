@@ -68,15 +68,13 @@ class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
 class Saturation(msgspec.Struct, frozen=True, kw_only=True):
     """Where larger batches stop being faster, or by how much they still are."""
 
-    #: The smallest timed size whose throughput is within the tolerance of every larger one that can
-    #: run; None where the curve rises to its end or the data do not tell.
+    #: The smallest timed size that no larger one beats by the tolerance; None where there is none.
     batch_size: int | None
     low: int | None
     #: Upper end of its interval; None where the curve may rise to its end.
     high: int | None
     status: SaturationStatus
-    #: Where the range would have to end for the law's last doubling to gain no more than the
-    #: tolerance; None where that is far beyond the timed sizes.
+    #: The range end from which on the last doubling would gain no more; None where far beyond.
     needed_batch_size: int | None = None
     #: What doubling the batch to the largest one gains in throughput, as a share.
     last_gain: Estimate | None = None
@@ -98,10 +96,9 @@ class SpeedLimit(msgspec.Struct, frozen=True, kw_only=True):
     """What holds the speed of training at one size, with the figures that show it."""
 
     micro_batch_size: int
-    #: `host`: issuing the work takes all the time. `heap`: the kernel takes much of the processors'
-    #: time to give back memory that the C heap had returned. `fixed`: most of a step is the same at
-    #: any size. `arithmetic`, `bandwidth`: at least half of the device's peak is reached.
-    #: `neither`: both peaks are far. None where the figures are missing.
+    #: `host`: issuing takes all the time. `heap`: the kernel takes back and gives again what the C
+    #: heap had returned. `fixed`: most of a step is the same at any size. `arithmetic` and
+    #: `bandwidth`: at least half of a peak is reached. `neither`: both are far. None: not known.
     kind: SpeedLimitKind | None
     #: What the operations are compared with.
     peak: PeakSource | None = None
@@ -134,8 +131,7 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     optimizer_step_error_s: float | None = None
     #: Half the range of sessions over their median, worst size.
     session_spread_fraction: float | None
-    #: Whose throughput the answer rests on: the saturation batch, or the largest size timed where
-    #: there is none.
+    #: Whose throughput the answer rests on: the saturation batch, else the largest size timed.
     decisive_micro_batch_size: int | None = None
     #: Of that throughput's interval; None where an end is unknown.
     half_width_fraction: float | None = None

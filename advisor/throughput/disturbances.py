@@ -1,7 +1,6 @@
 """What disturbed the timing: drift, neighbours, clocks, restless blocks; each named with a figure.
 
-Nothing is corrected here. Blocks are discarded for an external cause alone (blocks.py); everything
-else stays in the figures, whose intervals are the wider for it.
+Nothing is corrected here, and blocks are discarded for an external cause alone (blocks.py).
 """
 
 import math
@@ -18,31 +17,26 @@ from advisor.statistics import median
 from advisor.throughput.blocks import measure_held_fraction, select_in_blocks
 from advisor.units import render_bytes
 
-#: Change of the canary within a session, or between sessions, from which on it is named: larger
-#: than the tolerance of the answer, smaller than a usual step of a clock.
+#: Change of the canary from which on it is named: smaller than a usual step of a clock.
 CANARY_FRACTION = 0.1
 #: The same for the clock of a GPU between sessions.
 CLOCK_FRACTION = 0.02
 #: Share of all processors' time that others may take unnamed.
 FOREIGN_CPU_FRACTION = 0.1
-#: Memory of others that goes unnamed: about what a process takes that opened the device and does
-#: nothing, or a desktop. One that computes holds more.
+#: Memory of others that goes unnamed: what an idle process takes, or a desktop.
 FOREIGN_MEMORY_BYTES = 256 * 2**20
 #: Times its session's median that a block must take to be named.
 OUTLIER_RATIO = 2.0
 #: Share of the timed blocks' time under a power cap from which on it is named.
 POWER_CAP_FRACTION = 0.05
-#: Share of the power limit from which on a card counts as being at it: cards keep their power a
-#: little below the limit, and NVML's reading is an average with an error of a few watts.
+#: Share of the power limit that counts as being at it: NVML's reading is an average.
 AT_POWER_LIMIT_FRACTION = 0.97
-#: How much longer the slow group's steps take, as a share, from which on it is named: the tolerance
-#: of the answer. Published cases are 11 to 14 %.
+#: How much longer a slow group's steps must take, as a share; published cases are 11 to 14 %.
 GROUP_GAP_FRACTION = 0.05
 #: Fewest sessions of a group: one that is slow on its own is no second speed.
 LEAST_GROUP_SESSIONS = 2
-#: Scatter between the groups over the scatter within them that chance exceeds in 2 % of cases, from
-#: 4 sessions to 20, where their speeds scatter normally about one speed; simulated with 200,000
-#: draws each.
+#: Scatter between the groups over that within them that chance exceeds in 2 % of cases, from 4
+#: sessions to 20 of one normal speed; simulated with 200,000 draws each.
 _CHANCE_RATIOS = (
     75.7, 35.0, 20.9, 14.6, 11.5, 9.5, 8.2, 7.3, 6.6, 6.2, 5.7, 5.4, 5.1, 4.9, 4.7, 4.6, 4.4,
 )  # fmt: skip
@@ -153,9 +147,9 @@ def _name_others(
 ) -> Iterator[str]:
     """Yield that others took processors, or memory of the device, while sessions were timed.
 
-    Where the driver does not list our own processes (`own_memory`: `pids_not_listed`), the counter
-    is what was in use before the worker started, which might be what an earlier one left behind
-    for a moment: then only what every session found counts, and that is a lower bound.
+    Where the driver does not list our own processes, the counter is what was in use before the
+    worker started, perhaps left behind by an earlier one: then only what every session found
+    counts.
     """
     shares = _sample(probes, telemetry, "foreign_cpu_fraction")
     most = max((sum(values) / len(values) for values in shares), default=0.0)
@@ -205,9 +199,7 @@ def _name_restless(probes: Sequence[Probe]) -> Iterator[str]:
 
 
 def measure_session_levels(probes: Sequence[Probe]) -> tuple[float, ...]:
-    """Return how much longer each session's steps took than usual, on the log scale, by session.
-
-    Of each size the fastest block of a session counts: what comes and goes only slows blocks.
+    """Return how much longer each session's fastest blocks took than usual, on the log scale.
 
     Source: median polish, Tukey 1977.
     """

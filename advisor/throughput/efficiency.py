@@ -20,8 +20,7 @@ from advisor.training.data import Precision
 NEAR_PEAK_FRACTION = 0.5
 #: Share of a step from which on its fixed cost is what binds.
 FIXED_FRACTION = 0.5
-#: Share of the processors' time in the kernel from which on its page faults are what binds: freeing
-#: a training step of them then makes it about as much shorter.
+#: Share of the processors' time in the kernel from which on its page faults are what binds.
 KERNEL_FRACTION = 0.15
 
 
@@ -76,11 +75,7 @@ def find_device_peaks(
 def estimate_energy_per_sample(
     probes: Sequence[Probe], telemetry: Sequence[Telemetry]
 ) -> dict[int, Estimate]:
-    """Return the joules that training takes for each sample, by micro-batch size.
-
-    All that the counter covers is in it: a GPU's whole board, or a CPU's package with whatever else
-    runs on it.
-    """
+    """Return the joules of a sample, by size: of a GPU's whole board, or a CPU's package."""
     by_session = {each.session: each for each in telemetry if each.energy_j}
     logs = defaultdict[int, defaultdict[int, list[float]]](lambda: defaultdict(list))
     for probe in probes:

@@ -2,9 +2,6 @@
 
 canary | round 1: [size 64 | warm-up, block] [size 8 | warm-up, block] ... | round 2: ... | canary
 block:   sync | step step step ... | sync      the clock is read only at the edges
-
-The order of the sizes is shuffled in every round. Under torch.compile each size is compiled for
-itself, as in a loop of that one size, and never within a window or a block that counts.
 """
 
 import itertools
@@ -19,9 +16,12 @@ from advisor.engine.worker.failure import describe
 from advisor.memory.data import Probe
 from advisor.memory.measure import MESSAGE_LENGTH, catch_out_of_memory
 from advisor.throughput.data import ThroughputTask
-from advisor.throughput.measure_blocks import Block, BlockTimer, Timed, make_probe
-from advisor.throughput.measure_calibration import (
+from advisor.throughput.measure_blocks import (
+    Block,
+    BlockTimer,
+    Timed,
     count_product_flops,
+    make_probe,
     make_product,
     settle_device,
     time_product,

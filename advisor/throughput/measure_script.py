@@ -2,10 +2,9 @@
 
 start | first steps | windows until two agree | block, its parts | block, its parts ...
 
-Nothing is watched in a block. In the shorter window after it the optimizer and the waits for data
-are timed, whose clocks would be the most of what the hooks of a short step cost.
-
-Other ranks time the same steps by the word of the first, which it says before each block.
+In the short window after a block the optimizer and the waits for data are timed, whose clocks would
+be the most of what the hooks of a short step cost. Other ranks time the same steps by the word of
+the first.
 """
 
 import time
@@ -18,8 +17,14 @@ from advisor.engine.worker.failure import describe
 from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.measure import MOST_WARMUP_WINDOWS, STEADY_FRACTION, WARMUP_FRACTION
-from advisor.throughput.measure_blocks import Block, BlockTimer, Timed, make_probe
-from advisor.throughput.measure_calibration import count_product_flops, time_product
+from advisor.throughput.measure_blocks import (
+    Block,
+    BlockTimer,
+    Timed,
+    count_product_flops,
+    make_probe,
+    time_product,
+)
 from advisor.training.device_failure import is_out_of_memory
 from advisor.training.devices import resolve_device
 from advisor.training.observer import Observer, Step

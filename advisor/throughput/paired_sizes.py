@@ -1,9 +1,7 @@
 """Seconds of a step at every size, compared within sessions.
 
-Legend: x_sk is the log of the seconds at size k in session s (its fastest block: what comes and
-goes only slows blocks down), modelled as x_sk = μ_k + u_s + e_sk. What makes a whole session fast
-or slow (clocks, memory layout, neighbours) is u_s and cancels when two sizes are compared; only
-e_sk, pooled over all sizes, is noise.
+The log of the seconds at size k in session s is x_sk = μ_k + u_s + e_sk. What makes a whole session
+fast or slow is u_s and cancels when two sizes are compared; only e_sk, pooled over all, is noise.
 """
 
 import math
@@ -16,8 +14,7 @@ import numpy as np
 from advisor.statistics import Estimate, two_sided_t
 from advisor.throughput.step_law import Floats
 
-#: Times the scatter beyond which a residual counts for less: a size that was disturbed in one
-#: session must move no level by much.
+#: Times the scatter beyond which a residual counts for less: its size was disturbed.
 _OUTLIER_SCATTERS = 2.5
 #: Least scatter, in log seconds: rounding.
 _LEAST_SCATTER = 1e-9
@@ -51,10 +48,7 @@ class PairedSizes(NamedTuple):
     sessions: tuple[Mapping[int, float], ...] = ()
 
     def compare(self, size: int, other: int) -> Estimate | None:
-        """Return log t(other) − log t(size) by the sessions that timed both, or None of too few.
-
-        No law and no other size enters: Student's t over the sessions' own differences.
-        """
+        """Return log t(other) − log t(size) by the sessions that timed both; None of too few."""
         logs = [
             math.log(times[other] / times[size])
             for times in self.sessions
@@ -70,10 +64,7 @@ class PairedSizes(NamedTuple):
 def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes:
     """Return all sizes on one scale, from the seconds of a step by session and micro-batch size.
 
-    Sessions may have timed different sizes, as long as they share enough of them to be compared;
-    else each size has its fastest step. The noise e_sk is assumed independent and about equal at
-    all sizes; its degrees of freedom are (sessions − 1)·(sizes − 1) where every session timed every
-    size, which is what makes three sessions enough.
+    Sessions that share too few sizes to be compared leave each size its fastest step.
 
     Source: two-way additive analysis of variance (Fisher 1925), fitted by reweighted least squares
     (Beaton and Tukey 1974).

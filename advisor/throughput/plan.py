@@ -16,24 +16,20 @@ from advisor.throughput.step_time import StepTimes, estimate_step_s
 
 #: Most sizes of a first sweep: later sessions add those that the answer asks for.
 MOST_SWEEP_SIZES = 8
-#: Neighbours nearer than this ratio say nothing new: their throughputs differ by about 1 % where
-#: the curve saturates.
+#: Nearer neighbours say nothing new: they differ by about 1 % where the curve saturates.
 _LEAST_RATIO = 1.2
 #: The same of refined sizes, which lie where the answer does.
 _LEAST_REFINED_RATIO = 1.1
 #: The same where stairs were seen: a size a little beyond the end of a tread pays for the next one.
 _LEAST_TREAD_RATIO = 1.02
-#: A refined size is a multiple of this where its gap is wide enough for that: hardware computes in
-#: tiles, and a size one above a tile would stand for the worst of its neighbourhood.
+#: A refined size is a multiple of this where there is room: hardware computes in tiles.
 _TILE = 8
-#: Times the saturation batch by the likeliest stairs at which one more tread is timed: near enough
-#: to stand in for it where it turns out to fall short.
+#: Times the saturation batch by the likeliest stairs at which one more tread is timed.
 _BEYOND_RATIO = 1.3
 #: Within this ratio of the interval a size may still become the answer.
 _NEAR_RATIO = 2.0
-#: After each of the first sessions, as many as this, a refinement is chosen: what a session says
-#: about where a tread ends, the next one corrects. Where the law moves to another tread, whose end
-#: was not timed, the answer would be a far larger size.
+#: After as many sessions a refinement is chosen: what one says of where a tread ends, the next
+#: one corrects.
 REFINING_SESSIONS = 5
 #: Sessions (processes) wanted: below three an interval is several times wider.
 WANTED_SESSIONS = 3
@@ -58,8 +54,6 @@ def choose_sweep(
     """Return the first sizes to time, ascending: about one for each doubling, at most eight.
 
     The ends of the range, half of the largest and the feasible ones of those wanted are always in.
-    Of more doublings every second one is left out from the bottom up, as saturation mostly lies in
-    the upper half.
     """
     smallest = -(-max(min_micro_batch_size, 1) // batch_multiple) * batch_multiple
     largest = max_micro_batch_size // batch_multiple * batch_multiple
@@ -78,10 +72,7 @@ def choose_sweep(
 
 
 def _rank(sizes: Sequence[int]) -> list[int]:
-    """Return the sizes, first those that a coarser grid of them keeps.
-
-    Of a grid every second one goes, from the bottom up, then again.
-    """
+    """Return the sizes, first those that a grid keeps of which every second one goes, and again."""
     left, gone, index = list(sizes), list[int](), 0
     while left:
         index = index if index < len(left) else 0
@@ -93,9 +84,8 @@ def _rank(sizes: Sequence[int]) -> list[int]:
 def choose_refinement(found: ThroughputConclusion, *, batch_multiple: int = 1) -> tuple[int, ...]:
     """Return at most three further sizes around the saturation batch, ascending.
 
-    Where the times rise in stairs, they are the ends of treads that may reach saturation. Else two
-    split the gap below the law's answer and one that above it. A curve that rises to its end needs
-    none.
+    On stairs they are the ends of treads that may reach it. Else two split the gap below the law's
+    answer and one that above it. A curve that rises to its end needs none.
     """
     sizes, law = [point.micro_batch_size for point in found.points], found.step_law
     if law is None or len(sizes) < LEAST_SIZES:
@@ -195,9 +185,9 @@ def choose_session_plan(
     """Return the most telling plan that fits the budget; None where nothing does, or is known.
 
     Sessions come first, up to three, for they alone give an interval; then the wanted steps of a
-    block, then rounds. A size is in where two sessions of it and of what matters more fit, or one
-    where not even two of a single size do: those to keep, the ends, what a coarser grid keeps. A
-    session starts in `start_s`, and `size_start_s` for each of its sizes.
+    block, then rounds. A size is in where two sessions of it and of what matters more fit: those to
+    keep, the ends, what a coarser grid keeps. A session starts in `start_s`, each of its sizes in
+    `size_start_s`.
     """
     steps_s = {size: estimate_step_s(times, size) for size in sorted(sizes)}
 

@@ -1,9 +1,5 @@
 """From which micro-batch on larger ones that can run are hardly faster, or that none is yet.
 
-The saturation batch is the smallest size whose throughput is within the tolerance of every larger
-one, up to the largest that can run. Where the last doubling still gains more than the tolerance
-there is none: the curve rises to its end. What lies beyond that end does not enter.
-
        throughput
             |                  . - o - - . o       o: timed sizes; the band: what may lie between
     95 %    |- - - - - - - . o ' - - - - - - - -
@@ -32,8 +28,7 @@ from advisor.throughput.step_law import Floats, StepLaw, tabulate
 #: Throughput that a larger batch must gain to count as faster. On the affine law, doubling a batch
 #: that is within 5 % of the limit gains 2.6 %, for about twice the memory.
 SATURATION_TOLERANCE_FRACTION = 0.05
-#: Half-width of the last doubling's gain from which on sessions contradict each other: sizes that
-#: differ by the tolerance can then not be told apart.
+#: Half-width of the last doubling's gain from which on sessions contradict each other.
 TOO_NOISY_FRACTION = 2.0 * SATURATION_TOLERANCE_FRACTION
 #: Half-width at which another session would change no answer: a fifth of the tolerance.
 _SETTLED_FRACTION = SATURATION_TOLERANCE_FRACTION / 5.0
@@ -49,8 +44,7 @@ CONFIDENCE = 0.95
 _GRID_SIZES = 120
 #: Within this ratio of a size its neighbours' misfit counts as its own.
 _NEIGHBOUR_RATIO = 4.0
-#: Misfits (root mean square) that the difference of two sizes stays within in 95 % of cases, where
-#: each lies anywhere on a tread: of two uniform deviations.
+#: Misfits that the difference of two sizes stays within in 95 % of cases, anywhere on treads.
 _MISFIT_QUANTILE = 1.6
 #: Least misfit: a law is never that true.
 _LEAST_MISFIT = 0.0025
@@ -73,10 +67,7 @@ class _Curve(NamedTuple):
         return 1 + int(self.sizes[first - 1]) if first else int(self.sizes[0])
 
     def find_first(self, sign: float = 0.0) -> int:
-        """Return the index of the first size on which no larger one gains more than the tolerance.
-
-        By the gains themselves, or by that end of their intervals.
-        """
+        """Return the first place from which no larger size gains more, by this end of the gains."""
         gains = self.levels[None, :] - self.levels[:, None] + sign * self.margins
         gains[np.tril_indices(len(gains))] = -math.inf
         return int(np.argmax(gains.max(axis=1) <= _TOLERANCE))
@@ -92,10 +83,8 @@ def find_saturation(
 ) -> Saturation:
     """Return the saturation batch with its interval, or by how much the last doubling gains.
 
-    Nothing is concluded from fewer than three sizes or two sessions, or where these contradict each
-    other so much that it is open whether the last doubling gains more than the tolerance. The laws
-    are those that may be true, the likeliest first; `runnable` sizes can be timed in all, and
-    `host_bound` is of the largest.
+    The laws are those that may be true, the likeliest first; `runnable` sizes can be timed in all,
+    and `host_bound` is of the largest.
     """
     found = Saturation(
         batch_size=None, low=None, high=None, status="inconclusive", range_end=range_end
@@ -163,8 +152,7 @@ def predict_saturation(law: StepLaw, timed: Sequence[int]) -> int:
 def measure_fall(paired: PairedSizes) -> ThroughputFall | None:
     """Return how much slower the largest size is than the fastest; None within tolerance or noise.
 
-    The interval holds for each size that could have been the fastest together, so picking one does
-    not make it too narrow. A dip that recovers is a stair, no fall.
+    The interval holds for all sizes together, of which the fastest was picked.
     """
     if paired.degrees_of_freedom < 1:
         return None
@@ -209,11 +197,7 @@ def _measure_last_gain(paired: PairedSizes, laws: Sequence[StepLaw]) -> Estimate
 
 
 def _draw_curve(paired: PairedSizes, law: StepLaw) -> _Curve:
-    """Return the band of the curve on a grid of sizes about a law.
-
-    It is wider by the mean square by which timed sizes near each size miss the law, with their
-    noise.
-    """
+    """Return the band about a law, wider by what timed sizes near each size miss it by."""
     sizes, timed = _space_sizes(paired.sizes), np.asarray(paired.sizes, np.float64)
     if law.kind == "stairs":
         ends = np.floor(np.ceil(sizes / law.parameter) * law.parameter)

@@ -1,8 +1,7 @@
 """The throughput stage: three sessions in fresh processes, and more while the answer is open.
 
-On a GPU one process times all sizes of a session, interleaved. On a CPU each size has a process of
-its own, in random order: what larger sizes freed stays in the C heap, so that a small size would
-find memory which a loop of that size alone must fetch from the kernel.
+On a GPU one process times all sizes of a session, interleaved. On a CPU each has a process of its
+own: it would find memory in the C heap that larger ones freed, and a loop of it alone does not.
 """
 
 import signal
@@ -39,13 +38,11 @@ _LEAST_SESSIONS = 2
 _MOST_SESSIONS = 8
 #: Of the first sweep's largest sizes, those that a later session times again or at last.
 _LEFT_OUT = 3
-#: Share of a first compilation that one session takes for a size on average: the later ones find
-#: the kernels in torch's cache on disk and take about a tenth.
+#: Share of a first compilation that a session takes for a size: later ones find kernels on disk.
 _SESSION_COMPILES_FRACTION = 0.4
 #: Least length of a timed block, in seconds: on a GPU the clock is read through a queue of work.
 BLOCK_S = {"cpu": 0.1, "cuda": 0.25, "mps": 0.25}
-#: Steps of one on a CPU, where neighbours slow single ones: among a few there is one that they left
-#: alone. Few sizes have steps so long that it matters.
+#: Steps of one on a CPU: among a few there is one that neighbours left alone.
 _WANTED_STEPS = 4
 
 
@@ -203,8 +200,7 @@ def run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
 def _run_task(run: Run, task: ThroughputTask) -> None:
     """Time sizes in a process; one that the kernel killed at a size alone ran out of memory.
 
-    On a CPU a memory probe is limited to its own process, where a container counts all that is in
-    it, files that were read among that.
+    A CPU's memory probe is limited to its own process; a container counts all that is in it.
     """
     try:
         run.runner.run(task, timeout_s=run.left_s, on_result=lambda probe: run.add(PROBES, probe))

@@ -23,14 +23,12 @@ Kind = Literal["affine", "bent", "curved", "stairs", "table"]
 
 #: Ratio of two neighbouring tiles, or bends, that are tried.
 _TILE_RATIO, _BEND_RATIO = 1.01, 1.1
-#: By how much the squared misfit over the squared error must be less than the affine law's for
-#: another kind to be likelier: about 1 % of affine cases (chi squared with the coefficients more),
-#: and a dozen of different tiles or bends that may be lucky.
+#: By how much the squared misfit over the squared error must be less for another kind: about 1 %
+#: of affine cases by chance, and a dozen of bends or tiles that may be lucky.
 _HANDICAPS: dict[Kind, float] = {"affine": 0.0, "curved": 7.0, "bent": 9.0, "stairs": 11.0}
 #: The same for treads that slope, against level ones.
 _SLOPE_HANDICAP = 7.0
-#: Deviance beyond the likeliest law's up to which another one may be the true one: 1.4 % by chi
-#: squared with one degree of freedom.
+#: Deviance beyond the likeliest law's of another that may be true: 1.4 % by chi squared.
 _LIKELY_DEVIANCE = 6.0
 #: Of laws as near as this the middle one is taken: sizes do not tell their tiles apart.
 _EQUAL_DEVIANCE = 0.1
@@ -106,9 +104,8 @@ def fit_laws(
 ) -> tuple[StepLaw, ...]:
     """Return the likeliest law, whether it stands or not, and those that are about as likely.
 
-    Of each kind these are the best, and the ones with the least and the largest bend or tile. Empty
-    without more sizes than a law takes. Sizes ascend; the errors of their seconds are relative
-    standard errors, independent of each other.
+    Of each kind these are the best, and the ones with the least and the largest bend or tile. Sizes
+    ascend; the errors of their seconds are relative, and independent of each other.
     """
     where, times = np.asarray(sizes, np.float64), np.asarray(step_s, np.float64)
     known, count = np.hypot(np.asarray(errors, np.float64), _LEAST_ERROR), len(sizes)
@@ -130,10 +127,7 @@ def fit_laws(
 
 
 def _complete(fit: _Fit, sizes: Floats, times: Floats, errors: Floats, scale: float) -> StepLaw:
-    """Return the law with its errors, which are larger by the scale than those of the sizes.
-
-    Coefficients of zero count as known.
-    """
+    """Return the law with errors larger by the scale; coefficients of zero count as known."""
     from scipy.special import chdtri  # noqa: PLC0415 - only where laws are fitted
 
     spare, used = max(fit.count_spare(len(sizes)), 1), fit.coefficients > 0.0
@@ -216,8 +210,7 @@ def _space(first: float, last: float, ratio: float) -> Floats:
 def _fit_columns(columns: Floats, errors: Floats) -> tuple[Floats, Floats]:
     """Return the best non-negative coefficients of each set of columns, and its squared misfit.
 
-    Every subset of the columns is solved without constraint; the best of those without a negative
-    coefficient solves the constrained problem.
+    They are the best of every subset's own solution that has none below zero.
     """
     design, aim = columns / errors[:, None], 1.0 / errors
     lengths = np.maximum(np.linalg.norm(design, axis=1), 1e-300)

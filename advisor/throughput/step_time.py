@@ -63,10 +63,9 @@ def read_throughput(throughput: ThroughputConclusion | None) -> StepTimes:
 def estimate_step_s(
     times: StepTimes, batch_size: float, accumulation: int = 1, *, may_extrapolate: bool = True
 ) -> float | None:
-    """Return the seconds of an optimizer step; None where nothing was timed.
+    """Return the seconds of an optimizer step; None where nothing was timed, or beyond what was.
 
-    An accumulated step is its forward and backward passes plus one optimizer step. Sizes beyond the
-    timed ones have an answer where it `may_extrapolate`.
+    An accumulated step is its forward and backward passes plus one optimizer step.
     """
     known = times.step_s
     if not known or not (may_extrapolate or min(known) <= batch_size <= max(known)):
@@ -81,9 +80,8 @@ def compare_step_s(
 ) -> tuple[float, float] | None:
     """Return log t(pair) − log t(other) and its standard error; None where nothing was timed.
 
-    A pair is micro-batch and accumulation. What both have in common cancels. The error holds that
-    of the law's coefficients, by the delta method, and by how much the law misses the timed sizes
-    beyond their noise.
+    A pair is micro-batch and accumulation. The error is that of the law's coefficients, by the
+    delta method, and of what the law misses the timed sizes by.
     """
     seconds, other_s = estimate_step_s(times, *pair), estimate_step_s(times, *other)
     if seconds is None or other_s is None:
@@ -101,9 +99,6 @@ def compare_step_s(
 
 
 def estimate_compile_s(probes: Sequence[Probe]) -> float:
-    """Return the seconds that compiling one size takes a worker, 0 where nothing is known.
-
-    A memory probe's first step compiles; what it takes beyond the fastest is put down to that.
-    """
+    """Return by how much a probe's first step, which compiles, outlasts its fastest; else 0."""
     steps_s = [p.step_times_s for p in probes if p.stage == "memory" and len(p.step_times_s) > 1]
     return median([each[0] - min(each) for each in steps_s] or [0.0])

@@ -23,7 +23,7 @@ def test_calibration_and_noise_make_their_numbers_on_the_card(ask):
     code = """
 import itertools
 from advisor.noise.measure_moments import GroupSums
-from advisor.throughput.measure_calibration import make_product
+from advisor.throughput.measure_blocks import make_product
 from advisor.training.loop import train
 from advisor.training.model_file.workload import Workload
 from tests.cuda.conftest import workload

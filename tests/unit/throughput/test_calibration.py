@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from advisor.throughput import measure_calibration as calibration
-from advisor.throughput.measure_calibration import is_settled, settle_device
+from advisor.throughput import measure_blocks as calibration
+from advisor.throughput.measure_blocks import is_settled, settle_device
 
 
 def test_a_device_that_warms_up_is_waited_for():
