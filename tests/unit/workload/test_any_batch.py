@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 
 from advisor.engine.opening import InspectTask
+from advisor.engine.wire import failure_of
 from advisor.engine.worker.failure import explain
-from advisor.errors import WorkloadError
 from advisor.training.data import WorkloadSpec
 from advisor.training.inspection import inspect_workload
 from advisor.training.model_file.batches import (
@@ -266,8 +266,8 @@ def test_a_file_with_any_samples_is_understood_or_refused_with_a_way_on(
     try:
         facts = inspect_workload(spec, batch_multiple=1, without_steps=False)
     except Exception as error:
-        failure = explain(error, InspectTask(workload=spec))
-        assert type(failure) is WorkloadError, failure
+        failure = failure_of(explain(error, InspectTask(workload=spec)))
+        assert failure.kind == "WorkloadError", failure
         assert failure.next_step
         assert not (has_collate and has_loss and part.size > 4), failure
     else:
