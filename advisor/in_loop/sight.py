@@ -1,7 +1,7 @@
 """One step of a training, seen while it runs: which noise scale its gradients tell of."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -48,7 +48,11 @@ class StepSight:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"a backward pass has a sample at least, not {batch_size}")
         self._parameters, self._exchange, self._given_size = parameters, exchange, batch_size
-        self._entrances = list(_list_entrances(model))
+        lists = (nn.ModuleList, nn.ModuleDict)
+        # What a loop may call: the model, or its parts one after the other.
+        self._entrances = [model]
+        for child in model.children():
+            self._entrances += child.children() if isinstance(child, lists) else [child]
         self._layers = [each for each in model.modules() if is_normalisation(each)]
         self._watching = ExitStack()
         self._sees_parts = self._sees_examples = True
@@ -191,13 +195,3 @@ class StepSight:
 
         self._watching.callback(setattr, kind, "scale", scale_outputs)
         kind.scale = scale
-
-
-def _list_entrances(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield what a loop may call: the model, or its parts one after the other."""
-    yield model
-    for child in model.children():
-        if isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield from child.children()
-        else:
-            yield child

@@ -9,26 +9,25 @@ from advisor.units import count_of, format_count, format_figure, format_number
 
 #: Of the longest bar of the table.
 _BAR_WIDTH = 20
+_NOISE_ALONE = (
+    "the noise scale alone: at its batch steps and samples are both twice the least; --run adds "
+    "the time of a step"
+)
 
 
 def tell_headline(advice: LiveAdvice) -> Headline:
-    """Return the batch and rate that would be best now."""
-    size, best = advice.now.batch_size, advice.best_batch_size
+    """Return the batch and rate that would be best now, or why none can be named."""
+    best, left, noise = advice.best_batch_size, LEAST_STEPS - advice.steps, advice.noise
     if best is None:
-        return Headline(answer=f"No noise scale yet at step {advice.at_step:,}: {_explain(advice)}")
-    verb = "Stay at" if best == size else "Now best:"
+        reason = "the samples are too few"
+        if left > 0:
+            reason = f"{count_of(left, 'more measured step')} to take"
+        elif noise is not None and noise.high is not None:
+            reason = f"it is {format_number(noise.high)} at most, and the samples tell no more"
+        return Headline(answer=f"No noise scale yet at step {advice.at_step:,}: {reason}")
+    verb = "Stay at" if best == advice.now.batch_size else "Now best:"
     rate = "" if advice.best_rate is None else f", learning rate {format_figure(advice.best_rate)}"
     return Headline(answer=f"{verb} batch {format_count(best)}{rate}")
-
-
-def _explain(advice: LiveAdvice) -> str:
-    """Return why no batch can be named, without a full stop."""
-    left, noise = LEAST_STEPS - advice.steps, advice.noise
-    if left > 0:
-        return f"{count_of(left, 'more measured step')} to take"
-    if noise is not None and noise.high is not None:
-        return f"it is {format_number(noise.high)} at most, and the samples tell no more"
-    return "the samples are too few"
 
 
 def tell_live(advice: LiveAdvice) -> Told:
@@ -42,7 +41,8 @@ def tell_live(advice: LiveAdvice) -> Told:
         source = SOURCES[noise.estimator]
         rows.append(Row("Noise scale", f"{noise}, from {source} of {noise.steps} steps"))
         rows.append(Row("Batch", tell_change(advice)))
-        rows.append(Row("By", _tell_basis(advice)))
+        basis = "the noise scale and the steps that the run timed"
+        rows.append(Row("By", basis if advice.is_by_time else _NOISE_ALONE))
     return Told(rows=tuple(rows), tables=(_draw_course(advice),) if advice.points else ())
 
 
@@ -75,15 +75,6 @@ def tell_change(advice: LiveAdvice) -> str:
             return "no doubling in sight: the lower end is not above twice the batch"
         case "unknown":
             return "not known yet"
-
-
-def _tell_basis(advice: LiveAdvice) -> str:
-    if advice.is_by_time:
-        return "the noise scale and the steps that the run timed"
-    return (
-        "the noise scale alone: at its batch steps and samples are both twice the least; --run "
-        "adds the time of a step"
-    )
 
 
 def _draw_course(advice: LiveAdvice) -> Table:

@@ -39,17 +39,13 @@ def average_over_progress(
         return None
     weights = [point.span_steps or 0 for point in known]
     if not all(weights):
-        weights = _span([point.at_step for point in known])
+        steps = [point.at_step for point in known]
+        padded = [steps[0], *steps, steps[-1]]
+        weights = [after - before for before, after in zip(padded[:-2], padded[2:], strict=True)]
+    if not any(weights):
+        weights = [1] * len(known)
     average = to_noise_scale(average_shares(shares, weights), batch_size)
     return None if average.low is None else average
-
-
-def _span(steps: Sequence[int]) -> list[int]:
-    """Return the trapezoid weight of each step; equal weights where none passes."""
-    if steps[0] == steps[-1]:
-        return [1] * len(steps)
-    padded = [steps[0], *steps, steps[-1]]
-    return [after - before for before, after in zip(padded[:-2], padded[2:], strict=True)]
 
 
 def fit_trend(course: Course) -> NoiseTrend | None:

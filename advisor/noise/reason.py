@@ -21,21 +21,25 @@ def describe_points(
     place, decisive = _describe_place(batches, log), noise.decisive
     if decisive is None:
         return f"{place}, but with too few samples to bound it from below"
-    is_adapted = noise.preconditioned_noise_scale is not None
-    parts = [
-        place,
-        _describe_course(noise, f"{facts.sample_unit}s"),
-        None if is_adapted else _describe_metric(facts, batches, log),
-        _describe_weights(facts, batches),
-        _describe_training(facts, batches),
-    ]
-    if any(each.is_sketched for each in batches):
-        parts.append("the sums of gradients were kept as sketches, exact to 0.1 %")
-    if decisive.high is None:
-        parts.append("the gradient is too small against its noise for an upper end")
-    if facts.has_batch_statistics and not log:
-        parts.append("batch statistics tie it to this micro-batch size")
-    return "; ".join(part for part in parts if part is not None)
+    is_weighted, base = any(each.weights for each in batches), facts.base_batch_size
+    trained = next((each.training_batch_size for each in batches if each.at_step), None)
+    told = {
+        place: True,
+        _describe_course(noise, f"{facts.sample_unit}s"): True,
+        _describe_metric(facts, batches, log): noise.preconditioned_noise_scale is None,
+        "each micro-batch weighs by the tokens that its loss counts": is_weighted,
+        "the loss weighs samples by no count of tokens that is known, so they count alike": (
+            facts.loss_reduction == "weighted" and batches and not is_weighted
+        ),
+        f"trained at batch {trained}, since the base batch {base} neither fits nor splits into "
+        "equal parts that do": trained is not None and base not in {None, trained},
+        "the sums of gradients were kept as sketches, exact to 0.1 %": (
+            any(each.is_sketched for each in batches)
+        ),
+        "the gradient is too small against its noise for an upper end": decisive.high is None,
+        "batch statistics tie it to this micro-batch size": facts.has_batch_statistics and not log,
+    }
+    return "; ".join(text for text, is_so in told.items() if text and is_so)
 
 
 def _describe_place(batches: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry]) -> str:
@@ -105,22 +109,3 @@ def _describe_metric(
     else:
         why = f"{name} has no metric before its first step"
     return f"of plain gradients only, since {why}"
-
-
-def _describe_weights(facts: WorkloadFacts, batches: Sequence[NoiseBatches]) -> str | None:
-    if any(each.weights for each in batches):
-        return "each micro-batch weighs by the tokens that its loss counts"
-    if facts.loss_reduction == "weighted" and batches:
-        return "the loss weighs samples by no count of tokens that is known, so they count alike"
-    return None
-
-
-def _describe_training(facts: WorkloadFacts, batches: Sequence[NoiseBatches]) -> str | None:
-    """Return at which batch training went where that is not the base batch; None where it is."""
-    trained = next((each.training_batch_size for each in batches if each.at_step), None)
-    if trained is None or facts.base_batch_size in {None, trained}:
-        return None
-    return (
-        f"trained at batch {trained}, since the base batch {facts.base_batch_size} neither fits "
-        "nor splits into equal parts that do"
-    )
