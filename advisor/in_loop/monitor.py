@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +31,8 @@ class NoiseScaleMonitor:
     On several ranks each has one.
 
     Args:
-        model: As the loop calls it, in DistributedDataParallel or `fully_shard` where it is.
+        model: As the loop calls it, in DistributedDataParallel or `fully_shard` where it is; None
+            where `attach` gives it later.
         optimizer: Whose steps are those of the training.
         log: File to which each measured step adds a line, as `--noise-log` reads them.
         logger: Is told the value after each measured step: mlflow, a logger of Lightning's, a
@@ -50,8 +51,8 @@ class NoiseScaleMonitor:
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: Optimizer,
+        model: nn.Module | None,
+        optimizer: Optimizer | None,
         *,
         log: str | Path | None = None,
         logger: Any = None,
@@ -60,25 +61,16 @@ class NoiseScaleMonitor:
         batch_size: int | None = None,
         dataset_size: int | None = None,
     ) -> None:
-        while not hasattr(optimizer, "_optimizer_step_post_hooks"):  # a library's wrapper
-            optimizer = optimizer.optimizer  # type: ignore[attr-defined]
-        everything = (p for group in optimizer.param_groups for p in group["params"])
-        parameters = [p for p in everything if p.requires_grad]
-        if not parameters:
-            raise ValueError("the optimizer has no parameter that requires a gradient")
         if window < LEAST_STEPS:
             raise ValueError(f"a window of {window} steps tells nothing: {LEAST_STEPS} at least")
         if dataset_size is not None and dataset_size < 1:
             raise ValueError(f"a training set has a sample at least, not {dataset_size}")
-        exchange = Exchange(model, parameters)
-        self._optimizer, self._device = optimizer, parameters[0].device
-        self._sight = StepSight(model, parameters, exchange, batch_size=batch_size)
-        self._interval, self._dataset_size = Interval(every), dataset_size
+        self._log, self._tell = log, None if logger is None else _bind_logger(logger)
+        self._batch_size, self._dataset_size = batch_size, dataset_size
+        self._interval = Interval(every)
         self._entries: deque[NoiseLogEntry] = deque(maxlen=window)
         self._estimator: Estimator | None = None
         self._value: NoiseScale | None = None
-        self._log = Path(log) if log is not None and exchange.leads else None
-        self._tell = _bind_logger(logger) if logger is not None and exchange.leads else None
         self._reason = "no step was measured yet"
         self._handle: RemovableHandle | None = None
         self._step = self._since_step = self._due = 0
@@ -86,6 +78,21 @@ class NoiseScaleMonitor:
         #: What waits for the ranks' sums of the last measured step.
         self._wait_for_ranks: Callable[[], None] | None = None
         self._since_s = self._step_s = self._spent_s = 0.0
+        if model is not None and optimizer is not None:
+            self.attach(model, optimizer)
+
+    def attach(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Have the steps of this optimizer be those of the training, in place of another's."""
+        self.stop()
+        while not hasattr(optimizer, "_optimizer_step_post_hooks"):  # a library's wrapper
+            optimizer = optimizer.optimizer  # type: ignore[attr-defined]
+        everything = (p for group in optimizer.param_groups for p in group["params"])
+        parameters = [p for p in everything if p.requires_grad]
+        if not parameters:
+            raise ValueError("the optimizer has no parameter that requires a gradient")
+        exchange = Exchange(model, parameters)
+        self._optimizer, self._device, self._leads = optimizer, parameters[0].device, exchange.leads
+        self._sight = StepSight(model, parameters, exchange, batch_size=self._batch_size)
 
     def __enter__(self) -> Self:
         """Start."""
@@ -164,12 +171,12 @@ class NoiseScaleMonitor:
             "entries": [msgspec.to_builtins(entry) for entry in self.entries],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned, before the loop begins."""
-        self._step = int(state["step"])
-        if state["estimator"] is not None:
-            entries = msgspec.convert(state["entries"], list[NoiseLogEntry])
-            self._add(state["estimator"], *entries)
+        self._step = int(state_dict.get("step", 0))
+        if state_dict.get("estimator") is not None:
+            entries = msgspec.convert(state_dict["entries"], list[NoiseLogEntry])
+            self._add(state_dict["estimator"], *entries)
 
     def _add(self, estimator: Estimator, *entries: NoiseLogEntry) -> None:
         """Keep steps; those told from something else are of another noise scale and go."""
@@ -235,9 +242,11 @@ class NoiseScaleMonitor:
         self, estimator: Estimator, entry: NoiseLogEntry, learning_rate: float | None
     ) -> None:
         """Tell the log and the logger."""
+        if not self._leads:
+            return
         if self._log is not None:
             name = type(self._optimizer).__name__
-            with self._log.open("a", encoding="utf-8") as file:
+            with Path(self._log).open("a", encoding="utf-8") as file:
                 file.write(
                     encode_entry(
                         entry, estimator=estimator, learning_rate=learning_rate, optimizer=name

@@ -1,53 +1,9 @@
-"""The monitor and the schedule in a library's trainer, which makes the optimizer and the loop."""
+"""A schedule in a library's trainer, which makes the optimizer and the loop."""
 
 from typing import Any
 
-from torch import nn
-from torch.optim import Optimizer
-
 from advisor.advice.notation import BatchSizeTable
-from advisor.in_loop.data import NoiseScale
-from advisor.in_loop.monitor import NoiseScaleMonitor
 from advisor.in_loop.schedule import BatchSizeSchedule
-
-
-class TrainerMonitor:
-    """Stands for a NoiseScaleMonitor before, during and after a trainer's loop.
-
-    Its settings are those of NoiseScaleMonitor; it may be the monitor of a schedule.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        self._settings = settings
-        self._state: dict[str, Any] | None = None
-        self.monitor: NoiseScaleMonitor | None = None
-
-    @property
-    def value(self) -> NoiseScale | None:
-        """The noise scale over the last measured steps; None before there are enough."""
-        return None if self.monitor is None else self.monitor.value
-
-    def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Watch a loop that begins, or goes on from the state that was loaded."""
-        self.monitor = NoiseScaleMonitor(model, optimizer, **self._settings)
-        if self._state is not None:
-            self.monitor.load_state_dict(self._state)
-        self.monitor.start()
-
-    def on_train_end(self, *_: Any, **_more: Any) -> None:
-        """Watch it no more; the value stays."""
-        if self.monitor is not None:
-            self.monitor.stop()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a monitor goes on from."""
-        return self._state or {} if self.monitor is None else self.monitor.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned, before the loop begins or in it."""
-        self._state = state_dict or None
-        if self.monitor is not None and state_dict:
-            self.monitor.load_state_dict(state_dict)
 
 
 class TrainerSchedule:

@@ -13,14 +13,18 @@ from transformers import (
 )
 from transformers.trainer_utils import has_length
 
-from advisor.in_loop.trainers import TrainerMonitor, TrainerSchedule
+from advisor.in_loop.monitor import NoiseScaleMonitor
+from advisor.in_loop.trainers import TrainerSchedule
 
 #: Where the states stand in a checkpoint's trainer_state.json.
 _KEY, _NOISE_KEY = "bsadvisor", "bsadvisor_noise"
 
 
-class NoiseScaleCallback(TrainerMonitor, TrainerCallback):
-    """Has a NoiseScaleMonitor around the Trainer's loop."""
+class NoiseScaleCallback(NoiseScaleMonitor, TrainerCallback):
+    """A NoiseScaleMonitor around the Trainer's loop; may be the monitor of a schedule."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(None, None, **settings)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, *_: Any, **more: Any
@@ -29,7 +33,8 @@ class NoiseScaleCallback(TrainerMonitor, TrainerCallback):
         kept = _get_states(state).get(_NOISE_KEY)
         if state.global_step and kept:
             self.load_state_dict(kept)
-        self.begin(_find_called(more["model"], args), more["optimizer"])
+        self.attach(_find_called(more["model"], args), more["optimizer"])
+        self.start()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -37,6 +42,10 @@ class NoiseScaleCallback(TrainerMonitor, TrainerCallback):
         """Leave the state for a checkpoint."""
         if control.should_save:
             _get_states(state)[_NOISE_KEY] = self.state_dict()
+
+    def on_train_end(self, *_: Any, **_more: Any) -> None:
+        """Watch it no more; the value stays."""
+        self.stop()
 
 
 def _find_called(model: nn.Module, args: TrainingArguments) -> nn.Module:

@@ -161,7 +161,7 @@ def test_a_monitor_watches_and_goes_on(tmp_path):
     assert whole.value.batch_size == 8
     rest, again = run(tmp_path / "rest", resume=tmp_path / "whole" / "step=20.ckpt")
     assert torch.equal(weights(again), weights(plain))
-    steps = [entry.at_step for entry in rest.monitor.entries]
+    steps = [entry.at_step for entry in rest.entries]
     assert min(steps) < 20 <= max(steps)
 
 

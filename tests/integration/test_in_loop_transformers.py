@@ -187,7 +187,7 @@ def test_a_monitor_watches_and_goes_on(tmp_path):
     assert whole.value.batch_size == 8
     rest, again = run(resume=tmp_path / "checkpoint-20", save_strategy="no")
     assert torch.equal(weights(again), weights(plain))
-    steps = [entry.at_step for entry in rest.monitor.entries]
+    steps = [entry.at_step for entry in rest.entries]
     assert min(steps) < 20 <= max(steps)
 
 
