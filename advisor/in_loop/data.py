@@ -46,7 +46,6 @@ class NoiseScale(msgspec.Struct, frozen=True, kw_only=True):
         return self.high is not None or self.low is not None
 
     def __str__(self) -> str:
-        """Return it with its interval, in samples."""
         if not self.is_known:
             return "not known: the gradient is too small against its noise"
         return f"{format_noise_scale(self.estimate)} samples"

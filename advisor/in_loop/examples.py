@@ -73,7 +73,6 @@ class ExampleNorms:
         return Examples(self._count, math.fsum(squares), torch.cat(found))
 
     def _fold(self) -> None:
-        """Sum up the micro-batch that was seen."""
         for key, rows in self._rows.items():
             self._sqnorms.append(rows.square().sum())
             self._sums[key] = self._sums.get(key, 0) + rows.sum(0)

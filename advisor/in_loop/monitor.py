@@ -95,12 +95,10 @@ class NoiseScaleMonitor:
         self._sight = StepSight(model, parameters, exchange, batch_size=self._batch_size)
 
     def __enter__(self) -> Self:
-        """Start."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
         self.stop()
 
     def start(self) -> None:
@@ -186,7 +184,6 @@ class NoiseScaleMonitor:
         self._entries.extend(entries)
 
     def _count_step(self, *_: object) -> None:
-        """Count a step that the optimizer has taken; go on to what is due."""
         self._step += 1
         if self._step < self._due:
             return
@@ -241,7 +238,6 @@ class NoiseScaleMonitor:
     def _write(
         self, estimator: Estimator, entry: NoiseLogEntry, learning_rate: float | None
     ) -> None:
-        """Tell the log and the logger."""
         if not self._leads:
             return
         if self._log is not None:

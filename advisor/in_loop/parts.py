@@ -109,7 +109,6 @@ class PartNorms:
         return Parts(len(own), math.fsum(own), total)
 
     def _see(self, place: int, gradient: Tensor) -> None:
-        """See a gradient that is about to be added to its parameter's own."""
         with self._clock:
             if not self._is_called and place in self._parts[-1]:  # each pass has one of its own
                 self._parts.append({})
@@ -124,7 +123,6 @@ class PartNorms:
             part[place] = (norm, norm if there is None else take_norm(there.detach() + came))
 
     def _see_shard(self, place: int, parameter: Tensor) -> None:
-        """See the part of an exchanged gradient that was added to its parameter's own."""
         with self._clock, torch.no_grad():
             there, before = parameter.grad, self._shards.get(place)
             assert there is not None

@@ -154,7 +154,6 @@ class StepSight:
         return Seen(estimator, entry, reason, *means_s)
 
     def _explain(self, *, is_even: bool) -> str:
-        """Return why the step told nothing."""
         if not self._sizes:
             return "no size of a batch was seen in the model's call: give batch_size"
         if not is_even:

@@ -97,7 +97,6 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     stands_for: tuple[Count, Count] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse moments of other gradients than those of the batches, and a span of no steps."""
         if self.stands_for is not None and self.stands_for[0] >= self.stands_for[1]:
             raise ValueError("`stands_for` is a span of no steps")
         gradients = len(self.micro_batch_sizes)

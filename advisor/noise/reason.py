@@ -88,7 +88,6 @@ def _describe_course(noise: NoiseConclusion, unit: str) -> str | None:
 
 
 def _read_figure(scale: Estimate) -> tuple[float, str]:
-    """Return the figure, or the lower end and what tells that it is one."""
     has_point = scale.point is not None and scale.high is not None
     return (scale.point or 0.0, "") if has_point else (scale.low or 0.0, "at least ")
 

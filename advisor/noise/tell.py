@@ -13,7 +13,18 @@ def tell_noise(conclusions: Conclusions) -> Told:
     if noise is None:
         text = f"{NOT_MEASURED}: {conclusions.record.why_missing}"
         return Told(rows=(Row("Noise scale", text),))
-    return Told(rows=(Row("Noise scale", describe_noise(noise)),), charts=(chart_noise(noise),))
+    lines = {"plain gradients": False, "in the optimizer's metric": True}
+    chart = Chart(
+        title="Noise scale along training",
+        caption="Beyond a batch of this size a larger one saves few steps; bars are intervals, "
+        "without an upper end where that is not known.",
+        x_label="optimizer step",
+        y_label="samples",
+        lines=tuple(_draw(label, noise, adapted=adapted) for label, adapted in lines.items()),
+        log_x=False,
+        log_y=True,
+    )
+    return Told(rows=(Row("Noise scale", describe_noise(noise)),), charts=(chart,))
 
 
 def brief_noise(conclusions: Conclusions) -> Status | None:
@@ -26,23 +37,6 @@ def brief_noise(conclusions: Conclusions) -> Status | None:
     text = f"noise scale {format_noise_scale(noise.decisive)}; far larger batches gain little"
     is_known = noise.working is not None and noise.decisive.high is not None
     return Status("Noise", text, "measured" if is_known else "inconclusive")
-
-
-def chart_noise(noise: NoiseConclusion) -> Chart:
-    """Return the noise scale at each point, in both metrics."""
-    return Chart(
-        title="Noise scale along training",
-        caption="Beyond a batch of this size a larger one saves few steps; bars are intervals, "
-        "without an upper end where that is not known.",
-        x_label="optimizer step",
-        y_label="samples",
-        lines=(
-            _draw("plain gradients", noise, adapted=False),
-            _draw("in the optimizer's metric", noise, adapted=True),
-        ),
-        log_x=False,
-        log_y=True,
-    )
 
 
 def _draw(label: str, noise: NoiseConclusion, *, adapted: bool) -> Line:

@@ -188,7 +188,6 @@ class SharpnessMeter:
 
 
 def _name_obstacle(error: Exception) -> str:
-    """Return why the products could not be taken, in one line."""
     if is_out_of_memory(error):
         return "differentiating its gradient needs more memory than there is"
     text = str(error) if isinstance(error, NoSecondDerivativeError) else describe(error)
@@ -196,7 +195,6 @@ def _name_obstacle(error: Exception) -> str:
 
 
 def _name_shortage(*found: LargestEigenvalue) -> str | None:
-    """Return why a value is missing, None where none is."""
     missing = [each for each in found if each.value is None and each is not _NONE]
     if any(not each.is_symmetric for each in missing):
         return (

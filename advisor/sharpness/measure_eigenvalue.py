@@ -174,7 +174,6 @@ class HessianProducts:
         return any(product is not None for product in products)
 
     def _split(self, vector: Tensor) -> list[Tensor]:
-        """Return views of the vector in the shapes of the parameters."""
         parts = torch.split(vector, self._sizes)
         return [p.view_as(parameter) for p, parameter in zip(parts, self._parameters, strict=True)]
 

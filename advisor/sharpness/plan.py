@@ -138,7 +138,6 @@ def _conclude_point(
 
 
 def _hint(points: Sequence[SharpnessPoint]) -> str | None:
-    """Return where the rates lie beside the limit along the trajectory."""
     base = [each.base_rate_ratio for each in points if each.base_rate_ratio is not None]
     advised = [each.advised_rate_ratio for each in points if each.advised_rate_ratio is not None]
     parts = []

@@ -38,36 +38,30 @@ def describe_sharpness(sharpness: SharpnessConclusion) -> str:
     known = [point for point in sharpness.points if point.sharpness is not None]
     if sharpness.status == "not_measured" or not known:
         return f"{NOT_MEASURED}: {sharpness.reason or 'no reason was recorded'}"
-    samples = "" if sharpness.samples is None else f", over {count_of(sharpness.samples, 'sample')}"
-    if sharpness.samples is not None and sharpness.samples < _FEW_SAMPLES:
-        samples += ", which are few and exaggerate it"
-    parts = [f"largest eigenvalue of the Hessian {_describe_path(known)}{samples}"]
+    ends, highest = (known[0], known[-1]), max(known, key=lambda each: each.sharpness or 0.0)
+    path = " to ".join(dict.fromkeys(map(_describe_point, ends)))
+    parts = [f"largest eigenvalue of the Hessian {path}"]
+    if highest not in ends:
+        parts[0] += f", at most {_describe_point(highest)}"
+    if sharpness.samples is not None:
+        parts[0] += f", over {count_of(sharpness.samples, 'sample')}"
+        few = ", which are few and exaggerate it"
+        parts[0] += few if sharpness.samples < _FEW_SAMPLES else ""
     own = [value for each in known if (value := each.preconditioned_sharpness) is not None]
     if own:
-        ends = dict.fromkeys(map(format_number, (own[0], own[-1])))
-        parts.append(f"in the optimizer's own metric {' to '.join(ends)}")
+        path = " to ".join(dict.fromkeys(map(format_number, (own[0], own[-1]))))
+        parts.append(f"in the optimizer's own metric {path}")
     rates = [p.largest_stable_rate for p in sharpness.points if p.largest_stable_rate is not None]
     if rates:
-        ends = dict.fromkeys(map(format_figure, (min(rates), max(rates))))
-        limit = f"full-batch training is stable below a rate of {' to '.join(ends)}"
-        parts.append(f"{limit} ({sharpness.formula})")
+        path = " to ".join(dict.fromkeys(map(format_figure, (min(rates), max(rates)))))
+        limit = f"full-batch training is stable below a rate of {path} ({sharpness.formula})"
+        parts.append(limit)
     if any(point.is_lower_bound for point in sharpness.points):
         parts.append("not all eigenvalues settled: those are at least so large")
     parts += [sharpness.hint] if sharpness.hint is not None else []
     if sharpness.reason:
         parts.append(f"points without it: {sharpness.reason}")
     return "; ".join(parts)
-
-
-def _describe_path(points: list[SharpnessPoint]) -> str:
-    """Return the sharpness at both ends of the trajectory and where it was highest."""
-    first, last = points[0], points[-1]
-    path = _describe_point(first)
-    if len(points) == 1:
-        return path
-    highest = max(points, key=lambda point: point.sharpness or 0.0)
-    peak = "" if highest in {first, last} else f", at most {_describe_point(highest)}"
-    return f"{path} to {_describe_point(last)}{peak}"
 
 
 def _describe_point(point: SharpnessPoint) -> str:

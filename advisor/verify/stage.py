@@ -147,7 +147,6 @@ def _require_advice(conclusions: Conclusions) -> tuple[Recommendation, WorkloadF
 
 
 def _require_same(stored: WorkloadFacts, found: WorkloadFacts) -> None:
-    """Raise UsageError where the model file is not the one that the run measured."""
     compared: dict[str, Callable[[WorkloadFacts], Any]] = {
         "parameters": attrgetter("parameter_count"),
         "the optimizer": lambda each: (

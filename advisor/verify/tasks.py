@@ -128,7 +128,6 @@ class Plan:
         return kept
 
     def _make_pair(self, size: int) -> TrialTask | None:
-        """Return one step of a batch with the settings that go with it."""
         facts, advice, pair = self._facts, self._advice, None
         noise_scale = read_law(self._conclusions).noise_scale
         rate = choose_rate(facts, advice, size, noise_scale=noise_scale)
