@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from advisor.race.data import BasePair, PairResult, Race, Standing
+from advisor.race.data import PairResult, Race, Standing
 from advisor.race.plan import FRESH, LEAST_FRESH, choose_best
 from advisor.race.tell import describe_gain, name_pair
 from advisor.race.ways import find_way
@@ -25,7 +25,11 @@ _STANDINGS: dict[Standing, tuple[str, Style]] = {
 
 def chart_pairs(race: Race) -> Chart:
     """Return the rates tried at each batch, by what came of them."""
-    own = () if race.base is None else (_place(race.base),)
+
+    def place(pair: PairResult) -> Datum:
+        return Datum(x=pair.global_batch_size, y=pair.learning_rate, note=describe_gain(pair))
+
+    own = [] if race.base is None else [Datum(x=race.base.key[0], y=race.base.key[1])]
     return Chart(
         title="Rates tried at each batch",
         caption="Each pair of batch and rate that was trained beside the first one, by what came "
@@ -33,9 +37,9 @@ def chart_pairs(race: Race) -> Chart:
         x_label="global batch, samples",
         y_label="learning rate",
         lines=(
-            Line(_name_base(race), own, "points"),
+            Line(_name_base(race), tuple(own), "points"),
             *(
-                Line(name, tuple(_place(p) for p in race.pairs if p.standing == standing), style)
+                Line(name, tuple(place(p) for p in race.pairs if p.standing == standing), style)
                 for standing, (name, style) in _STANDINGS.items()
             ),
         ),
@@ -64,48 +68,37 @@ def chart_losses(
         return
     recommended = ", recommended" * is_same(pair.key, chosen)
     labels = (_name_base(race), f"{name_pair(pair.key)}{recommended}")
+    rate = "at a constant rate that falls to 0 in the end"
+    if not sides[0][0].decays_from:
+        is_constant = sides[0][0].decays_from is None
+        rate = "at a constant rate" if is_constant else "along your own schedule"
     caption = (
         f"{name_pair(pair.key).capitalize()} {describe_gain(pair)}; means over "
-        f"{count_of(starts, 'start')} "
-        f"{_describe_rate(sides[0][0])}, with the lowest and the highest of them."
+        f"{count_of(starts, 'start')} {rate}, with the lowest and the highest of them."
     )
-    loop_s = [find_way(ways, size) for size, _ in keys]
+    loop = [find_way(ways, size) for size, _ in keys]
     for title, x_label, scales in (
-        ("time", "seconds in your loop", [way.sample_s if way else 0.0 for way in loop_s]),
+        ("time", "seconds in your loop", [way.sample_s if way else 0.0 for way in loop]),
         ("samples", "samples", [1.0, 1.0]),
     ):
         if all(scales):
+            lines = [
+                tuple(replace(point, x=scale * float(point.x)) for point in course)
+                for course, scale in zip(courses, scales, strict=True)
+            ]
             yield Chart(
                 title=f"Loss of the trial against {title}",
                 caption=caption,
                 x_label=x_label,
                 y_label="loss",
-                lines=tuple(
-                    Line(label, tuple(replace(point, x=scale * float(point.x)) for point in course))
-                    for label, course, scale in zip(labels, courses, scales, strict=True)
-                ),
+                lines=tuple(map(Line, labels, lines)),
                 log_x=False,
                 log_y=all((point.low or 0.0) > 0.0 for course in courses for point in course),
             )
 
 
-def _describe_rate(branch: TrialBranch) -> str:
-    if branch.decays_from is None:
-        return "at a constant rate"
-    if branch.decays_from == 0:
-        return "along your own schedule"
-    return "at a constant rate that falls to 0 in the end"
-
-
 def _name_base(race: Race) -> str:
-    if race.base is None:
-        return ""
-    return f"{'your ' * race.base.is_own}{name_pair(race.base.key)}"
-
-
-def _place(pair: BasePair | PairResult) -> Datum:
-    note = describe_gain(pair) if isinstance(pair, PairResult) else ""
-    return Datum(x=pair.global_batch_size, y=pair.learning_rate, note=note)
+    return "" if race.base is None else f"{'your ' * race.base.is_own}{name_pair(race.base.key)}"
 
 
 def read_courses(
@@ -113,25 +106,25 @@ def read_courses(
 ) -> tuple[list[tuple[Datum, ...]], int]:
     """Return the course of each side, and the number of starts: those that judge, if there are.
 
-    A point is the mean loss over starts after so many samples, with the lowest and highest of them.
+    A point is the mean loss over each start's longest branch, where all starts were evaluated, with
+    the lowest and highest of them.
     """
     seeds = set.intersection(*({each.seed for each in side} for side in sides))
     fresh = {seed for seed in seeds if seed in FRESH}
     # Branches of other starts have other lengths, so that their means would be of no training.
     seeds = fresh if len(fresh) >= LEAST_FRESH else seeds - fresh
-    return [_average([each for each in side if each.seed in seeds]) for side in sides], len(seeds)
-
-
-def _average(branches: Sequence[TrialBranch]) -> tuple[Datum, ...]:
-    """Return the mean of each start's longest branch, where all starts were evaluated."""
-    longest = {each.seed: each for each in sorted(branches, key=lambda each: each.samples)}
-    found: dict[int, list[float]] = {}
-    for branch in longest.values():
-        for each in branch.evaluations:
-            if math.isfinite(each.loss):
-                found.setdefault(each.samples, []).append(each.loss)
-    return tuple(
-        Datum(x=samples, y=statistics.fmean(losses), low=min(losses), high=max(losses))
-        for samples, losses in sorted(found.items())
-        if len(losses) == len(longest)
-    )
+    courses = []
+    for side in sides:
+        own = sorted((each for each in side if each.seed in seeds), key=lambda each: each.samples)
+        longest, found = {each.seed: each for each in own}, dict[int, list[float]]()
+        for branch in longest.values():
+            for each in branch.evaluations:
+                if math.isfinite(each.loss):
+                    found.setdefault(each.samples, []).append(each.loss)
+        points = (
+            Datum(x=samples, y=statistics.fmean(losses), low=min(losses), high=max(losses))
+            for samples, losses in sorted(found.items())
+            if len(losses) == len(longest)
+        )
+        courses.append(tuple(points))
+    return courses, len(seeds)

@@ -13,7 +13,6 @@ first, and alone where the user's own schedule was followed.
 import math
 import statistics
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import NamedTuple, Protocol, TypeVar
 
 from scipy.optimize import isotonic_regression
@@ -78,11 +77,12 @@ def compare_all(
     """
     found: dict[K, Comparison] = {}
     for read in (read_running, read_ends):
-        ratios = {
-            key: _list_ratios(base, other, read, extends=key in picking and read is read_ends)
-            for key, other in others.items()
-        }
-        ratios = {key: values for key, values in ratios.items() if values}
+        ratios = {}
+        for key, other in others.items():
+            extends = key in picking and read is read_ends
+            values = _list_ratios(base, other, read, compare_picks if extends else compare_curves)
+            if values:
+                ratios[key] = values
         for key, values in ratios.items():
             one = _summarise(values, [each for other, each in ratios.items() if other != key])
             if key in found:
@@ -93,31 +93,32 @@ def compare_all(
 
 def compare_sides(base: Sequence[B], other: Sequence[B], read: Reader[B]) -> Comparison | None:
     """Return one side beside another, by curves that `read` makes; None if not comparable."""
-    ratios = _list_ratios(base, other, read, extends=False)
+    ratios = _list_ratios(base, other, read, compare_curves)
     return _summarise(ratios, []) if ratios else None
 
 
 def _list_ratios(
-    base: Sequence[B], other: Sequence[B], read: Reader[B], *, extends: bool
+    base: Sequence[B],
+    other: Sequence[B],
+    read: Reader[B],
+    compare: Callable[[Curve, Curve], float | None],
 ) -> list[float]:
     """Return one log ratio for each start: their mean and spread are those of the mean curves."""
     starts = sorted({branch.seed for branch in base} & {branch.seed for branch in other})
-    compare = compare_picks if extends else compare_curves
-
-    def compare_over(seeds: Sequence[int]) -> float | None:
-        sides = ([branch for branch in side if branch.seed in seeds] for side in (other, base))
-        return compare(*map(read, sides))
-
-    whole = compare_over(starts) if starts else None
-    without = [compare_over([each for each in starts if each != left]) for left in starts]
     count = len(starts)
-    known = [each for each in without if each is not None]
-    if whole is not None and 1 < count == len(known):
+
+    def compare_over(seeds: Sequence[int]) -> list[float]:
+        sides = ([branch for branch in side if branch.seed in seeds] for side in (other, base))
+        ratio = compare(*map(read, sides)) if seeds else None
+        return [] if ratio is None else [ratio]
+
+    without = [one for left in starts for one in compare_over([n for n in starts if n != left])]
+    whole = compare_over(starts)
+    if whole and 1 < count == len(without):
         # Not the pseudo-values' own mean: it takes off a bias that steps in the curves make up.
-        middle = statistics.fmean(known)
-        return [whole - (count - 1) * (each - middle) for each in known]
-    ratios = map(compare_over, ([start] for start in starts))
-    return [ratio for ratio in ratios if ratio is not None]
+        middle = statistics.fmean(without)
+        return [whole[0] - (count - 1) * (each - middle) for each in without]
+    return [ratio for start in starts for ratio in compare_over([start])]
 
 
 def read_running(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
@@ -141,13 +142,9 @@ def read_running(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
 
 def read_ends(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
     """Return samples and level of the last loss of branches whose rate had fallen, by length."""
-    return average_curve(
-        [
-            (branch.seed, branch.evaluations[-1].samples, branch.evaluations[-1].loss)
-            for branch in branches
-            if branch.decays_from is not None and branch.evaluations
-        ]
-    )
+    fallen = [each for each in branches if each.decays_from is not None and each.evaluations]
+    ends = [(branch.seed, branch.evaluations[-1]) for branch in fallen]
+    return average_curve([(seed, end.samples, end.loss) for seed, end in ends])
 
 
 def average_curve(points: Iterable[tuple[int, float, float]]) -> list[tuple[float, float]]:
@@ -159,13 +156,10 @@ def average_curve(points: Iterable[tuple[int, float, float]]) -> list[tuple[floa
     for seed, samples, loss in points:
         found.setdefault(samples, {})[seed] = loss
     count = max(map(len, found.values()), default=0)
-    whole = {samples: each.values() for samples, each in found.items() if len(each) == count}
+    whole = {at: each.values() for at, each in sorted(found.items()) if len(each) == count}
     is_positive = all(loss > 0.0 for losses in whole.values() for loss in losses)
     scale = math.log if is_positive else float
-    return [
-        (float(samples), statistics.fmean(map(scale, losses)))
-        for samples, losses in sorted(whole.items())
-    ]
+    return [(float(at), statistics.fmean(map(scale, losses))) for at, losses in whole.items()]
 
 
 def compare_curves(own: Curve, base: Curve) -> float | None:
@@ -224,16 +218,15 @@ def compare_picks(own: Curve, base: Curve) -> float | None:
 
 def _find_lowest(curve: Curve, samples: float) -> float:
     """Return the lowest loss by then, on the lines of `find_samples`."""
-    lowest = curve[0][1]
-    for (before, loss), (after, next_loss) in pairwise(curve):
-        if after <= samples:
-            lowest = min(lowest, next_loss)
-        elif before < samples:
-            share = (samples - before) / (after - before)
-            if before > 0.0:
-                share = math.log(samples / before) / math.log(after / before)
-            lowest = min(lowest, loss + share * (next_loss - loss))
-    return lowest
+    reached = [point for point in curve if point[0] <= samples] or [curve[0]]
+    losses, (before, loss) = [loss for _, loss in reached], reached[-1]
+    after, next_loss = next((point for point in curve if point[0] > samples), (before, loss))
+    if before < samples < after:
+        share = (samples - before) / (after - before)
+        if before > 0.0:
+            share = math.log(samples / before) / math.log(after / before)
+        losses.append(loss + share * (next_loss - loss))
+    return min(losses)
 
 
 def find_samples(curve: Curve, loss: float) -> float | None:

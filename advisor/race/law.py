@@ -54,16 +54,22 @@ class Law(NamedTuple):
     ) -> float:
         """Return the log of a pair's time to a loss over the base pair's.
 
-        Without a noise scale a batch is taken to save steps by its root, half of what it can.
+        Without a noise scale a batch is taken to save steps by its root, half of what it can. How
+        far the user's own rate is below its best is not known, so the pace is the mean over that.
 
         Source: McCandlish et al. 2018, arXiv:1812.06162, for the steps; x·(2 − x) is the decrease
         of a quadratic at x times its best rate.
         """
+
+        def progress(share: float) -> float:
+            return max(share * (2.0 - share), _LEAST_PACE)
+
         own, other = (self.count_relative_steps(e.global_batch_size) for e in (way, base))
         steps = math.sqrt(base.global_batch_size / way.global_batch_size)
         if own is not None and other is not None:
             steps = own / other
-        return math.log(steps * way.step_s / base.step_s) - _predict_log_pace(rate_over_rule)
+        paces = (math.log(progress(rate_over_rule * x) / progress(x)) for x in _OWN_SHARES)
+        return math.log(steps * way.step_s / base.step_s) - statistics.fmean(paces)
 
     def choose(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Return the candidates within 5 % of the least time, by size; none without φ."""
@@ -82,14 +88,14 @@ class Law(NamedTuple):
         scale = self.noise_scale
         if scale is None or base is None or not candidates:
             return tuple(candidates)
-        samples = [predict_relative_samples(each.global_batch_size, scale) for each in candidates]
+        fewest = predict_relative_samples(candidates[0].global_batch_size, scale)
         return tuple(
             replace(
                 each,
                 relative_time=math.exp(self.predict_log_ratio(each, base)),
-                relative_samples=own / samples[0],
+                relative_samples=predict_relative_samples(each.global_batch_size, scale) / fewest,
             )
-            for each, own in zip(candidates, samples, strict=True)
+            for each in candidates
         )
 
 
@@ -99,16 +105,3 @@ def read_law(conclusions: Conclusions) -> Law:
     return Law(
         None if noise is None else noise.decisive, None if facts is None else facts.dataset_size
     )
-
-
-def _predict_log_pace(rate_over_rule: float) -> float:
-    """Return the log of the progress of a step over that at the rule's rate.
-
-    How far the user's own rate is below its best is not known, so it is the mean over that.
-    """
-
-    def progress(share: float) -> float:
-        return max(share * (2.0 - share), _LEAST_PACE)
-
-    logs = (math.log(progress(rate_over_rule * own) / progress(own)) for own in _OWN_SHARES)
-    return statistics.fmean(logs)

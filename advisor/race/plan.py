@@ -1,24 +1,24 @@
 """The trials of a run -> who is surely faster than the base pair, and by how much."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
-from advisor.race.compare import Comparison, compare_all
-from advisor.race.data import UNTRAINED, BasePair, PairResult, Race
+from advisor.race.compare import Comparison, compare_all, spread
+from advisor.race.data import UNTRAINED, BasePair, PairResult, Race, Standing
 from advisor.race.law import LAW_DEVIATION, read_law
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
 from advisor.rate.curves import group_pairs, has_diverged, is_same
-from advisor.rate.data import TRIALS, Candidate, PairKey, TrialBranch
+from advisor.rate.data import TRIALS, TrialBranch
 from advisor.rate.range_data import LR_RANGES
 from advisor.rate.rules import propose_learning_rate
-from advisor.statistics import Estimate, exponentiate, student_t_quantile, two_sided_t
+from advisor.statistics import student_t_quantile, two_sided_t
 from advisor.training.data import WorkloadFacts
 from advisor.units import count_of
 
@@ -49,7 +49,7 @@ def _conclude(conclusions: Conclusions) -> Race | None:
         return None
     base = _find_base(conclusions)
     if base is None:
-        return Race(reason=_explain_none(conclusions))
+        return Race(reason=_explain_none(facts))
     groups = group_pairs(record.all(TRIALS))
     key = next((key for key in groups if is_same(key, base.key)), None)
     if key is None:
@@ -60,15 +60,18 @@ def _conclude(conclusions: Conclusions) -> Race | None:
     if failure:
         reason = f"at the base rate itself {failure}"
         return Race(base=base, does_base_train=False, reason=reason, base_steps=steps)
-    pairs = _judge_pairs(conclusions, base, own, groups)
-    confirmed = [pair for pair in pairs if pair.standing == "confirmed"]
-    return Race(
-        base=base,
-        does_base_train=True,
-        base_steps=steps,
-        pairs=pairs,
-        winner=choose_best(confirmed),
+    seen = {
+        (key, is_fresh): [branch for branch in branches if (branch.seed in FRESH) is is_fresh]
+        for key, branches in sorted(groups.items())
+        for is_fresh in (False, True)
+    }
+    found = compare_all(own, seen, picking=[(key, False) for key in groups])
+    pairs = tuple(
+        _judge(conclusions, base, branches, found.get((key, False)), found.get((key, True)))
+        for key, branches in sorted(groups.items())
     )
+    winner = choose_best([pair for pair in pairs if pair.standing == "confirmed"])
+    return Race(base=base, does_base_train=True, base_steps=steps, pairs=pairs, winner=winner)
 
 
 def _find_base(conclusions: Conclusions) -> BasePair | None:
@@ -96,9 +99,8 @@ def anchor(facts: WorkloadFacts, base: BasePair) -> WorkloadFacts:
     return replace(facts, optimizer=optimizer, base_batch_size=base.global_batch_size)
 
 
-def _explain_none(conclusions: Conclusions) -> str:
-    facts = conclusions.record.workload
-    if facts is None or facts.is_step_only:
+def _explain_none(facts: WorkloadFacts) -> str:
+    if facts.is_step_only:
         return "make_step takes the steps itself, so that no rate can be tried"
     if facts.script is not None and facts.script.why_untrained:
         return facts.script.why_untrained
@@ -127,112 +129,77 @@ def _explain_untrained(conclusions: Conclusions, base: BasePair) -> str:
 
 def _find_failure(branches: Sequence[TrialBranch]) -> str:
     """Return how training went wrong, empty where it did not."""
-    diverged = sum(map(has_diverged, branches))
-    stalled = sum(branch.fall <= 0.0 for branch in branches)
-    if any(branch.deviation for branch in branches):  # one start alone may begin with a lucky batch
-        is_stalled = math.fsum(branch.fall for branch in branches) <= 0.0
-        stalled = len(branches) if is_stalled else 0
-    what, count = (
-        ("training diverged", diverged) if diverged else ("the loss did not fall", stalled)
-    )
+    count, what = sum(map(has_diverged, branches)), "training diverged"
+    if not count:
+        count, what = sum(branch.fall <= 0.0 for branch in branches), "the loss did not fall"
+        if any(branch.deviation for branch in branches):  # one start may begin with a lucky batch
+            count = len(branches) * (math.fsum(branch.fall for branch in branches) <= 0.0)
     return f"{what} in {count} of {len(branches)} runs" if count else ""
-
-
-def _judge_pairs(
-    conclusions: Conclusions,
-    base: BasePair,
-    own: Sequence[TrialBranch],
-    groups: Mapping[PairKey, Sequence[TrialBranch]],
-) -> tuple[PairResult, ...]:
-    """Return what each other pair showed, by batch and rate."""
-    ordered = sorted(groups.items())
-    seen = {
-        (key, is_fresh): [branch for branch in branches if (branch.seed in FRESH) is is_fresh]
-        for key, branches in ordered
-        for is_fresh in (False, True)
-    }
-    found = compare_all(own, seen, picking=[(key, False) for key, _ in ordered])
-    return tuple(
-        _judge(conclusions, base, key, branches, found.get((key, False)), found.get((key, True)))
-        for key, branches in ordered
-    )
 
 
 def _judge(
     conclusions: Conclusions,
     base: BasePair,
-    key: PairKey,
     branches: Sequence[TrialBranch],
     picked: Comparison | None,
     fresh: Comparison | None,
 ) -> PairResult:
-    first, (size, rate) = branches[0], key
+    """Return what a pair showed beside the base pair, from the starts that pick and from others."""
+    first = branches[0]
     result = PairResult(
-        global_batch_size=size,
+        global_batch_size=first.global_batch_size,
         micro_batch_size=first.micro_batch_size,
         gradient_accumulation_steps=first.gradient_accumulation_steps,
-        learning_rate=rate,
+        learning_rate=first.learning_rate,
         standing="too_short",
         beta2=first.beta2,
         weight_decay=first.weight_decay,
+        reason="it was not trained for long enough to be compared",
     )
     failure = _find_failure(branches)
     if failure:
         return replace(result, standing="failed", reason=failure)
     ways, times = conclusions.of(WAYS), conclusions.of(LOOP_TIMES)
-    way, other = find_way(ways, size), find_way(ways, base.global_batch_size)
+    way, own = find_way(ways, first.global_batch_size), find_way(ways, base.global_batch_size)
     is_fresh = fresh is not None and fresh.starts >= LEAST_FRESH
     seen = fresh if is_fresh else picked
-    if seen is None or way is None or other is None or times is None:
-        reason = "it was not trained for long enough to be compared"
-        if way is None:
-            reason = "it cannot be made of micro-batches that fit"
-        return replace(result, reason=reason)
-    level = seen.log_ratio + math.log(way.sample_s / other.sample_s)
+    if way is None:
+        return replace(result, reason="it cannot be made of micro-batches that fit")
+    if seen is None or own is None or times is None:
+        return result
+    level = seen.log_ratio + math.log(way.sample_s / own.sample_s)
     quantile, own_error = two_sided_t(0.95, seen.degrees), math.hypot(seen.error, UNSEEN_ERROR)
-    error = math.hypot(own_error, times.estimate_error(way.split, other.split))
-    prior = _predict(conclusions, base, way, other, rate)
-    if prior is not None:  # combined by precision
+    error = math.hypot(own_error, times.estimate_error(way.split, own.split))
+    law, facts = read_law(conclusions), conclusions.record.workload
+    if law.noise_scale is not None and facts is not None:  # combined by precision
+        rule = propose_learning_rate(anchor(facts, base), way.global_batch_size, law.noise)
+        over_rule = first.learning_rate / rule.proposed if rule.proposed else 1.0
+        prior = law.predict_log_ratio(way, own, rate_over_rule=over_rule)
         weight = error**2 / (error**2 + LAW_DEVIATION**2)
         level, error = level + weight * (prior - level), error * math.sqrt(1.0 - weight)
     end = None if seen.end_log_ratio is None else level + seen.end_log_ratio - seen.log_ratio
-    if end is not None and end > 0.0:
-        reason = f"where the rate falls in the end it took {math.exp(end):.2f} × the time"
-        result = replace(result, reason=reason)
-    half, own_half = quantile * error, quantile * own_error
     most = level + student_t_quantile(SURE, seen.degrees) * error
-    is_sure = most <= math.log(LEAST_GAIN_RATIO) and level + half < 0.0
-    is_open = level - error < math.log(LEAST_GAIN_RATIO) and not result.reason
+    is_sure = most <= math.log(LEAST_GAIN_RATIO) and level + quantile * error < 0.0
+    standing: Standing = "confirmed" if is_fresh and is_sure else "ahead"
+    is_open, reason = level - error < math.log(LEAST_GAIN_RATIO), ""
+    if end is not None and end > 0.0:
+        is_open, reason = (
+            False,
+            f"where the rate falls in the end it took {math.exp(end):.2f} × the time",
+        )
     return replace(
         result,
-        standing="confirmed"
-        if is_fresh and is_sure and is_open
-        else "ahead"
-        if is_open
-        else "behind",
+        standing=standing if is_open else "behind",
+        reason=reason,
         end_time_ratio=None if end is None else math.exp(end),
-        time_ratio=exponentiate(Estimate(level, level - half, level + half)),
-        sample_ratio=exponentiate(
-            Estimate(seen.log_ratio, seen.log_ratio - own_half, seen.log_ratio + own_half)
-        ),
+        time_ratio=spread(level, quantile * error),
+        sample_ratio=spread(seen.log_ratio, quantile * own_error),
         log_ratio=level,
         error=error,
         degrees_of_freedom=seen.degrees,
         starts=0 if picked is None else picked.starts,
         fresh_starts=0 if fresh is None else fresh.starts,
     )
-
-
-def _predict(
-    conclusions: Conclusions, pair: BasePair, way: Candidate, base: Candidate, rate: float
-) -> float | None:
-    """Return the law's log ratio; None without a noise scale."""
-    law, facts = read_law(conclusions), conclusions.record.workload
-    if law.noise_scale is None or facts is None:
-        return None
-    own = anchor(facts, pair)
-    proposed = propose_learning_rate(own, way.global_batch_size, law.noise).proposed
-    return law.predict_log_ratio(way, base, rate_over_rule=rate / proposed if proposed else 1.0)
 
 
 def rank_by_regret(pairs: Sequence[PairResult]) -> list[PairResult]:
@@ -244,27 +211,17 @@ def rank_by_regret(pairs: Sequence[PairResult]) -> list[PairResult]:
     known = [pair for pair in pairs if pair.log_ratio is not None]
     if not known:
         return []
-    generator = np.random.default_rng(0)
-    draws = np.stack(
-        [
-            (pair.log_ratio or 0.0)
-            + (pair.error or 0.0) * generator.standard_t(pair.degrees_of_freedom or 1.0, _DRAWS)
-            for pair in known
-        ]
-    )
-    times = np.exp(np.clip(draws, -5.0, 5.0))  # a start or two leave tails that decide nothing
-    least = np.minimum(times.min(axis=0), 1.0)
-    regrets = (times / least).mean(axis=1) - 1.0
-    most = regrets.min() + NEAR_OPTIMUM_FRACTION
-    order = sorted(
-        range(len(known)),
-        key=lambda n: (
-            0.0 if regrets[n] <= most else regrets[n],
-            known[n].global_batch_size,
-            known[n].learning_rate,
-        ),
-    )
-    return [known[n] for n in order]
+    figures = [
+        (each.log_ratio, each.error or 0.0, each.degrees_of_freedom or 1.0) for each in known
+    ]
+    levels, errors, degrees = np.array(figures).T[:, :, None]
+    draws = np.random.default_rng(0).standard_t(degrees, (len(known), _DRAWS))
+    # A start or two leave tails that decide nothing.
+    times = np.exp(np.clip(levels + errors * draws, -5.0, 5.0))
+    regrets = (times / np.minimum(times.min(axis=0), 1.0)).mean(axis=1) - 1.0
+    ranks = np.where(regrets <= regrets.min() + NEAR_OPTIMUM_FRACTION, 0.0, regrets).tolist()
+    order = sorted(zip(ranks, known, strict=True), key=lambda one: (one[0], *one[1].key))
+    return [pair for _, pair in order]
 
 
 def choose_best(pairs: Sequence[PairResult], size: int | None = None) -> PairResult | None:
