@@ -1,13 +1,13 @@
 """The global batches to choose from, each with the seconds of a step in the user's loop."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
-from advisor.race.loop_time import LOOP_TIMES, LoopTimes
+from advisor.race.loop_time import LOOP_TIMES
 from advisor.rate.data import TRIALS, Candidate
 from advisor.rate.range_data import LR_RANGES
 from advisor.soak.data import SOAKS
@@ -40,72 +40,57 @@ def _conclude(conclusions: Conclusions) -> tuple[Candidate, ...]:
     facts, limits = record.workload, record.command.limits
     if facts is None or times is None or throughput is None:
         return ()
-    most = math.inf if memory is None else memory.max_micro_batch_size or math.inf
-    timed = sorted(p.micro_batch_size for p in throughput.points if p.micro_batch_size <= most)
+    most = memory.max_micro_batch_size if memory else None
+    timed = sorted(p.micro_batch_size for p in throughput.points)
+    timed = [size for size in timed if not most or size <= most]
     if not timed:
         return ()
-    failed = min(find_failed_sizes(record.all(SOAKS)), default=None)
-    largest = timed[-1] if failed is None else min(timed[-1], failed - 1)
-    largest_part = None if memory is None else memory.largest_accumulating
-    repeated = [size for size in timed if size <= min(largest, largest_part or largest)]
-    may_split, dataset_size = can_split(facts), facts.dataset_size
+    failed = min(find_failed_sizes(record.all(SOAKS)), default=timed[-1] + 1)
+    largest = min(timed[-1], failed - 1)
+    part = memory.largest_accumulating if memory else None
+    may_split = can_split(facts)
     own = {size for size in (facts.base_batch_size, limits.global_batch_size) if size}
-    wanted = {*timed, *_fill_gaps(timed), *own}
-    wanted |= {branch.global_batch_size for branch in record.all(TRIALS)}
-    wanted |= {curve.global_batch_size for curve in record.all(LR_RANGES)}
+    trained = (*record.all(TRIALS), *record.all(LR_RANGES))
+    wanted = {*timed, *_fill_gaps(timed), *own, *(each.global_batch_size for each in trained)}
+    repeated = [size for size in timed if size <= min(largest, part or largest)]
     if may_split and repeated:
-        wanted |= {*_accumulate(times, repeated)}
-    splits = {
-        size: split_batch(
+        one, endless = (times.estimate_s(repeated[-1], count) for count in (1, ACCUMULATIONS[-1]))
+        least = 1.0 + LEAST_ACCUMULATION_GAIN_FRACTION
+        if one is not None and endless and one > least * endless / ACCUMULATIONS[-1]:
+            wanted |= {count * repeated[-1] for count in ACCUMULATIONS}
+    ways = []
+    for size in sorted(wanted):
+        split = split_batch(
             size,
             largest=largest,
-            largest_part=largest_part,
+            largest_part=part,
             smallest=facts.min_micro_batch_size,
             multiple=limits.batch_multiple,
             may_split=may_split,
         )
-        for size in wanted
-        if dataset_size is None or size <= dataset_size
-    }
-    made = (
-        _make(times, *split)
-        for size, split in splits.items()
-        if split is not None and (size in own or split[0] >= _LEAST_PART * min(size, largest))
-    )
-    return tuple(
-        sorted((way for way in made if way is not None), key=lambda way: way.global_batch_size)
-    )
+        if split is None or (facts.dataset_size is not None and size > facts.dataset_size):
+            continue
+        step_s = times.estimate_s(*split)
+        if step_s is None or (size not in own and split[0] < _LEAST_PART * min(size, largest)):
+            continue
+        ways.append(
+            Candidate(
+                global_batch_size=size,
+                micro_batch_size=split[0],
+                gradient_accumulation_steps=split[1],
+                step_s=step_s,
+            )
+        )
+    return tuple(ways)
 
 
-def _make(times: LoopTimes, micro_batch_size: int, count: int) -> Candidate | None:
-    step_s = times.estimate_s(micro_batch_size, count)
-    if step_s is None:
-        return None
-    return Candidate(
-        global_batch_size=micro_batch_size * count,
-        micro_batch_size=micro_batch_size,
-        gradient_accumulation_steps=count,
-        step_s=step_s,
-    )
-
-
-def _fill_gaps(sizes: Sequence[int]) -> Iterable[int]:
+def _fill_gaps(sizes: Sequence[int]) -> Iterator[int]:
     """Yield the doublings between neighbours, none near the larger one."""
     for one, other in pairwise(sizes):
         size = 2 * one
         while size * LEAST_GAP_RATIO <= other:
             yield size
             size *= 2
-
-
-def _accumulate(times: LoopTimes, sizes: Sequence[int]) -> Iterable[int]:
-    """Yield multiples of the largest size, none where they cannot gain enough."""
-    largest = sizes[-1]
-    one, endless = (times.estimate_s(largest, count) for count in (1, ACCUMULATIONS[-1]))
-    if one is None or endless is None:
-        return
-    if one > (1.0 + LEAST_ACCUMULATION_GAIN_FRACTION) * endless / ACCUMULATIONS[-1]:
-        yield from (count * largest for count in ACCUMULATIONS)
 
 
 WAYS = Topic("ways", tuple[Candidate, ...], _conclude)

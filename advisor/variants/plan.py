@@ -25,11 +25,13 @@ from advisor.variants.data import VARIANTS, LossAtEnd, VariantConclusion, Varian
 
 
 class _Measured(NamedTuple):
-    """A variant, and what follows from its own stages."""
+    """A variant, what follows from its own stages, and the points of its speed to compare by."""
 
     record: VariantRecord
     own: Conclusions
-    points: tuple[ThroughputPoint, ...]
+    at_size: ThroughputPoint | None
+    #: The fastest, the smallest of equals.
+    best: ThroughputPoint | None
 
 
 def conclude_variants(conclusions: Conclusions) -> tuple[VariantConclusion, ...]:
@@ -40,7 +42,10 @@ def conclude_variants(conclusions: Conclusions) -> tuple[VariantConclusion, ...]
     for index, variant in enumerate(record.all(VARIANTS)):
         own = Conclusions(_as_run(record, variant)) if index else conclusions
         throughput = own.of(THROUGHPUT)
-        measured.append(_Measured(variant, own, throughput.points if throughput else ()))
+        points = throughput.points if throughput else ()
+        at_size = next((point for point in points if point.micro_batch_size == size), None)
+        best = max(points, key=lambda point: point.samples_per_s.point or 0.0, default=None)
+        measured.append(_Measured(variant, own, at_size, best))
     return tuple(_conclude(each, measured[0], size) for each in measured)
 
 
@@ -75,11 +80,10 @@ def find_unavailable(
 
 
 def _conclude(variant: _Measured, first: _Measured, size: int | None) -> VariantConclusion:
-    record, memory, throughput = variant.record, variant.own.of(MEMORY), variant.own.of(THROUGHPUT)
-    at_size, best = _find_point(variant, size), _find_best(variant)
-    graphs, is_first = None, variant is first
-    if record.compile and variant.points:
-        graphs = count_graphs(variant.own.record.all(PROBES))
+    record, own, at_size, best = variant
+    memory, throughput, reference = own.of(MEMORY), own.of(THROUGHPUT), None
+    if variant is not first:
+        reference = first
     return VariantConclusion(
         precision=record.precision,
         compile=record.compile,
@@ -88,34 +92,25 @@ def _conclude(variant: _Measured, first: _Measured, size: int | None) -> Variant
         saturation_batch_size=None if throughput is None else throughput.saturation.batch_size,
         micro_batch_size=size,
         samples_per_s=None if at_size is None else at_size.samples_per_s,
-        speed_ratio=_compare_speed(variant, at_size, first, _find_point(first, size)),
+        speed_ratio=_compare_speed(variant, at_size, reference, first.at_size),
         best_micro_batch_size=None if best is None else best.micro_batch_size,
         best_samples_per_s=None if best is None else best.samples_per_s,
-        best_speed_ratio=_compare_speed(variant, best, first, _find_best(first)),
-        machine_speed_ratio=None if is_first else _compare_machine(variant, first),
-        graphs=graphs,
-        loss=_conclude_loss(record.losses, () if is_first else first.record.losses),
+        best_speed_ratio=_compare_speed(variant, best, reference, first.best),
+        machine_speed_ratio=_compare_machine(variant, reference),
+        graphs=count_graphs(own.record.all(PROBES)) if record.compile and best else None,
+        loss=_conclude_loss(record.losses, reference.record.losses if reference else ()),
         missing_because=record.missing_because,
         loss_missing_because=record.loss_missing_because,
     )
 
 
-def _find_point(variant: _Measured, size: int | None) -> ThroughputPoint | None:
-    return next((point for point in variant.points if point.micro_batch_size == size), None)
-
-
-def _find_best(variant: _Measured) -> ThroughputPoint | None:
-    """Return the fastest point, the smallest of equals."""
-    return max(variant.points, key=lambda point: point.samples_per_s.point or 0.0, default=None)
-
-
 def _compare_speed(
     variant: _Measured,
     point: ThroughputPoint | None,
-    first: _Measured,
+    first: _Measured | None,
     reference: ThroughputPoint | None,
 ) -> Estimate | None:
-    if variant is first or point is None or reference is None:
+    if first is None or point is None or reference is None:
         return None
     return compare_rates(
         _list_session_rates(variant, point.micro_batch_size),
@@ -133,9 +128,9 @@ def _list_session_rates(variant: _Measured, size: int) -> list[float]:
     return [size / median(times) for times in sessions.values()]
 
 
-def _compare_machine(variant: _Measured, first: _Measured) -> float | None:
+def _compare_machine(variant: _Measured, first: _Measured | None) -> float | None:
     """Return how much faster the calibration was, None where tf32 makes it another product."""
-    if "tf32" in (variant.record.precision, first.record.precision):
+    if first is None or "tf32" in {variant.record.precision, first.record.precision}:
         return None
     own, other = (
         [seconds for probe in each.own.record.all(PROBES) for seconds in probe.canary_times_s]
