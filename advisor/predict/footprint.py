@@ -5,8 +5,8 @@ every point of a step is affine in the batch size, so its peak is convex, and a 
 traced sizes is never below the peak in between.
 """
 
-import itertools
 from bisect import bisect_right
+from itertools import pairwise
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -51,11 +51,10 @@ class Footprint:
         Near the limit a larger size may fit again, as the allocator splits its blocks otherwise. Of
         a trace that serves every size about 10 simulations, 27 at most.
         """
-        trace, settings = self._general, self.settings
+        trace = self._general
         if trace is None:
             return _find_largest(self._points, capacity_bytes, at_most)
-        room = capacity_bytes - settings.sum_workspaces(trace)
-        good = min(derive_pieces(trace).predict_largest(room), at_most)
+        good = min(_bound_largest(trace, capacity_bytes, self.settings), at_most)
         bad, step = good + 1, max(1, int(good * _STEP_FRACTION))
         while good >= 1 and not self._replay(trace, good, capacity_bytes).fits:
             good, bad, step = (max(1, good - step) if good > 1 else 0), good, 2 * step
@@ -70,11 +69,9 @@ class Footprint:
         if self._general is not None:
             peaks = self._replay(self._general, micro_batch_size, capacity_bytes)
             return peaks if peaks.fits else self._replay(self._general, micro_batch_size, None)
-        at = _read(self._points, micro_batch_size)
-        return Peaks(
-            allocated_bytes=at.allocated_bytes,
-            reserved_bytes=min(at.reserved_bytes, max(at.needed_bytes, capacity_bytes)),
-        )
+        _, allocated, reserved, needed = _read(self._points, micro_batch_size)
+        reserved = min(reserved, max(needed, capacity_bytes))
+        return Peaks(allocated_bytes=allocated, reserved_bytes=reserved)
 
     def _measure(self, trace: MemoryTrace) -> _Point:
         """Return the peaks of a traced size, with the least capacity that serves it."""
@@ -109,11 +106,10 @@ def predict_on_card(
         return derive_pieces(trace)
     prediction = derive_pieces(draw_scratch(trace, largest, settings))
     next_bytes = int(prediction.law.predict_bytes(largest + _find_granule(largest)))
-    room = capacity_bytes - settings.sum_unseen_workspaces(trace)
-    unusable_bytes = max(0, room - (next_bytes - 1))
+    room = capacity_bytes - settings.sum_workspaces(trace, unseen=True)
     return replace(
         prediction,
-        unusable_bytes=unusable_bytes,
+        unusable_bytes=max(0, room - (next_bytes - 1)),
         # Pages that come and go make the edge of expandable segments another in each loop.
         largest=None if settings.expandable_segments else largest,
     )
@@ -129,8 +125,7 @@ def _find_border(trace: MemoryTrace, capacity_bytes: int, settings: AllocatorSet
     def replay(size: int, capacity_bytes: int | None) -> Peaks:
         return replay_allocator(trace, size, settings=settings, capacity_bytes=capacity_bytes)
 
-    room = capacity_bytes - settings.sum_workspaces(trace)
-    sizes = range(1, min(MOST_SAMPLES, derive_pieces(trace).predict_largest(room)) + 1)
+    sizes = range(1, _bound_largest(trace, capacity_bytes, settings) + 1)
     border = bisect_right(sizes, capacity_bytes, key=lambda size: replay(size, None).reserved_bytes)
     while border < len(sizes):
         size = min(border + _find_granule(border), len(sizes))
@@ -138,6 +133,11 @@ def _find_border(trace: MemoryTrace, capacity_bytes: int, settings: AllocatorSet
             break
         border = size
     return border
+
+
+def _bound_largest(trace: MemoryTrace, capacity_bytes: int, settings: AllocatorSettings) -> int:
+    """Return the largest size whose tensors and workspaces are within the capacity."""
+    return derive_pieces(trace).predict_largest(capacity_bytes - settings.sum_workspaces(trace))
 
 
 def _find_granule(size: int) -> int:
@@ -158,7 +158,7 @@ def _find_largest(points: list[_Point], capacity_bytes: int, at_most: int) -> in
 
 def _read(points: list[_Point], size: int) -> _Point:
     """Return the peaks at a size by the lines through the traced sizes, the outer ones extended."""
-    pairs = list(itertools.pairwise(points)) or [(points[0], points[0])]
+    pairs = list(pairwise(points)) or [(points[0], points[0])]
     before, after = next((pair for pair in pairs if size <= pair[1].size), pairs[-1])
     share = (size - before.size) / (after.size - before.size) if len(points) > 1 else 0.0
     return _Point(*(round(a + (b - a) * share) for a, b in zip(before, after, strict=True)))

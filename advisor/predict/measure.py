@@ -14,7 +14,8 @@ from advisor.engine.worker.failure import describe, location_of
 from advisor.errors import AdvisorError, WorkloadError
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace, TraceMethod
-from advisor.predict.trace.steps import UntraceableError, measure_steps, trace_steps
+from advisor.predict.trace.fake import UntraceableError
+from advisor.predict.trace.steps import measure_steps, trace_steps
 from advisor.predict.trace.symbolic import (
     StructureDiffersError,
     check_trace,

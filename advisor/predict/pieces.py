@@ -12,7 +12,7 @@ import numpy as np
 from advisor.predict.data import PredictedMemory
 from advisor.predict.law import AffinePiece
 from advisor.predict.memory_trace import MemoryTrace, Phase
-from advisor.predict.replay import Integers, accumulate, find_spans, read_lines
+from advisor.predict.replay import Integers, find_spans, read_lines, sum_up
 
 
 def derive_pieces(trace: MemoryTrace) -> PredictedMemory:
@@ -32,8 +32,8 @@ def derive_pieces(trace: MemoryTrace) -> PredictedMemory:
     vanish = -(fixed[falling] // slopes[falling])
     for size in [1, *np.unique(np.concatenate([appear, vanish])).tolist()]:
         is_there = fixed + slopes * size > 0
-        heights = accumulate(trace, np.where(is_there, fixed, 0))
-        growths = accumulate(trace, np.where(is_there, slopes, 0))
+        heights = sum_up(trace, np.where(is_there, fixed, 0))
+        growths = sum_up(trace, np.where(is_there, slopes, 0))
         forward_backward += _keep_highest(trace, heights, growths, ("forward", "backward"))
         optimizer += _keep_highest(trace, heights, growths, ("optimizer",))
     return PredictedMemory(
@@ -68,7 +68,7 @@ def _keep_highest(
     trace: MemoryTrace, heights: Integers, growths: Integers, phases: tuple[Phase, ...]
 ) -> list[AffinePiece]:
     """Return the highest line of every slope in some phases; a flat 0 where there are none."""
-    spans = [span for phase, span in find_spans(trace) if phase in phases]
+    spans = [span for mark, span in find_spans(trace) if mark.phase in phases]
     if not spans:
         return [AffinePiece(0, 0)]
     points = np.concatenate([np.arange(span.start, span.stop + 1) for span in spans])

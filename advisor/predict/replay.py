@@ -3,8 +3,7 @@
 The point at which a phase begins belongs to it, as for a peak counter that is reset there.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -14,7 +13,7 @@ from msgspec.structs import replace
 
 from advisor.predict.allocator import Block, CachingAllocator, OutOfDeviceMemoryError
 from advisor.predict.buffers import Card
-from advisor.predict.memory_trace import MemoryTrace, Phase
+from advisor.predict.memory_trace import MemoryTrace, PhaseMark
 
 #: Handles with a workspace each: that of the forward pass and that of autograd's thread.
 _WORKSPACES = 2
@@ -36,14 +35,11 @@ class AllocatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: None leaves the buffers of reductions out.
     card: Card | None = None
 
-    def sum_workspaces(self, trace: MemoryTrace) -> int:
-        """Return what all workspaces take."""
-        count = _WORKSPACES if trace.workspaces is None else len(trace.workspaces)
-        return count * self.workspace_bytes
-
-    def sum_unseen_workspaces(self, trace: MemoryTrace) -> int:
-        """Return what those take that no block of the trace stands for."""
-        return self.sum_workspaces(trace) if trace.workspaces is None else 0
+    def sum_workspaces(self, trace: MemoryTrace, *, unseen: bool = False) -> int:
+        """Return what all workspaces take, or those that no block of the trace stands for."""
+        if trace.workspaces is None:
+            return _WORKSPACES * self.workspace_bytes
+        return 0 if unseen else len(trace.workspaces) * self.workspace_bytes
 
 
 class Peaks(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +61,10 @@ def replay_allocator(
     sizes: list[int] = size_blocks(trace, micro_batch_size).tolist()
     for block, size in size_scratch(trace, micro_batch_size, settings).items():
         sizes[block] = size
-    extra_bytes = settings.sum_unseen_workspaces(trace)
     allocator = CachingAllocator(capacity_bytes, expandable_segments=settings.expandable_segments)
     fits = True
     try:
-        _replay(trace, sizes, allocator, extra_bytes)
+        _replay(trace, sizes, allocator, settings.sum_workspaces(trace, unseen=True))
     except OutOfDeviceMemoryError:
         fits = False
     return Peaks(
@@ -113,27 +108,32 @@ def _replay(
     trace: MemoryTrace, sizes: list[int], allocator: CachingAllocator, extra_bytes: int
 ) -> None:
     live: dict[int, Block] = {}
-    run = partial(_run, sizes=sizes, allocator=allocator, live=live)
-    for phase, span in find_spans(trace):
-        if extra_bytes > 0 and phase == "forward":
-            allocator.allocate(extra_bytes)
-            extra_bytes = 0
-        run(trace.events[span])
-    starts = [mark.first_event for mark in trace.phases if mark.phase == "forward"]
-    last = trace.events[max(starts) :] if starts else ()
-    successors = _find_successors(last, sizes)
-    if successors is None:
-        return
+    last: Sequence[int] = ()
+    for mark, span in find_spans(trace):
+        if mark.phase == "forward":
+            last = trace.events[span.start :]
+            if extra_bytes > 0:
+                allocator.allocate(extra_bytes)
+                extra_bytes = 0
+        _run(trace.events[span], sizes, allocator, live)
+    # What a further step frees and did not make is what the step before left in its place.
+    made, freed = (
+        {place for place in places if sizes[place] > 0}
+        for places in ({e for e in last if e >= 0}, {-1 - e for e in last if e < 0})
+    )
+    old, new = sorted(freed - made), sorted(made - freed)
+    if [sizes[block] for block in old] != [sizes[block] for block in new]:
+        return  # such a step cannot be repeated
     for _ in range(_MORE_STEPS):
         before = allocator.peak_reserved_bytes
-        live |= {block: live.pop(successor) for block, successor in successors.items()}
-        run(last)
+        live |= {block: live.pop(successor) for block, successor in zip(old, new, strict=True)}
+        _run(last, sizes, allocator, live)
         if before == allocator.peak_reserved_bytes and not allocator.retries:
             return
 
 
 def _run(
-    events: Sequence[int], *, sizes: list[int], allocator: CachingAllocator, live: dict[int, Block]
+    events: Sequence[int], sizes: list[int], allocator: CachingAllocator, live: dict[int, Block]
 ) -> None:
     for event in events:
         if event >= 0:
@@ -141,18 +141,6 @@ def _run(
                 live[event] = allocator.allocate(sizes[event])
         elif sizes[-1 - event] > 0:
             allocator.free(live.pop(-1 - event))
-
-
-def _find_successors(last: Sequence[int], sizes: list[int]) -> dict[int, int] | None:
-    """Return for each block that the last step frees and did not make the one in its place after.
-
-    None where they do not go in pairs, so that the step cannot be repeated.
-    """
-    made = {event for event in last if event >= 0 and sizes[event] > 0}
-    freed = {-1 - event for event in last if event < 0 and sizes[-1 - event] > 0}
-    old, new = sorted(freed - made), sorted(made - freed)
-    is_paired = [sizes[block] for block in old] == [sizes[block] for block in new]
-    return dict(zip(old, new, strict=True)) if is_paired else None
 
 
 def read_lines(trace: MemoryTrace) -> tuple[Integers, Integers]:
@@ -179,18 +167,16 @@ def size_blocks(trace: MemoryTrace, micro_batch_size: int) -> Integers:
     return sizes
 
 
-def accumulate(trace: MemoryTrace, sizes: Integers) -> Integers:
+def sum_up(trace: MemoryTrace, sizes: Integers) -> Integers:
     """Return what is held at every point of the trace: before its first event, then after each."""
     events = np.asarray(trace.events, dtype=np.int64)
-    levels = np.zeros(len(events) + 1, dtype=np.int64)
-    np.cumsum(np.where(events >= 0, sizes[events], -sizes[-1 - events]), out=levels[1:])
+    changes = np.where(events >= 0, sizes[events], -sizes[-1 - events])
+    levels: Integers = np.cumsum(np.concatenate([[0], changes]))
     return levels
 
 
-def find_spans(trace: MemoryTrace) -> tuple[tuple[Phase, slice], ...]:
-    """Return every phase with the place of its events, in order."""
+def find_spans(trace: MemoryTrace) -> Iterator[tuple[PhaseMark, slice]]:
+    """Yield every phase with the place of its events, in order."""
     edges = [*(mark.first_event for mark in trace.phases), len(trace.events)]
-    return tuple(
-        (mark.phase, slice(start, stop))
-        for mark, (start, stop) in zip(trace.phases, pairwise(edges), strict=True)
-    )
+    for mark, edge in zip(trace.phases, pairwise(edges), strict=True):
+        yield mark, slice(*edge)

@@ -23,15 +23,13 @@ FLASH_WIDEST_HEAD: Final = 256
 FLASH_HEAD_MULTIPLE: Final = 8
 #: Bytes to which the efficient kernels want the rows of heads and of masks aligned.
 EFFICIENT_ALIGNMENT_BYTES: Final = 16
-#: Queries that a block of the efficient kernel's backward sums, and floats that its lock takes.
-EFFICIENT_QUERY_BLOCK: Final = 64
-EFFICIENT_LOCK_VALUES: Final = 4
-#: Rows of queries, and columns of heads, to which the buffers of flash's backward are rounded up.
-FLASH_QUERY_MULTIPLE: Final = 128
-FLASH_WIDTH_MULTIPLE: Final = 32
 
 _LOW_TYPES: Final = (torch.float16, torch.bfloat16)
-_aten = torch.ops.aten
+_BACKENDS: Final[dict[Backend, Any]] = {
+    "flash": torch.ops.aten._scaled_dot_product_flash_attention,  # noqa: SLF001
+    "efficient": torch.ops.aten._scaled_dot_product_efficient_attention,  # noqa: SLF001
+    "plain": torch.ops.aten._scaled_dot_product_attention_math,  # noqa: SLF001
+}
 
 
 def attend(
@@ -48,25 +46,23 @@ def attend(
     """Return the attention output; takes the place of `aten::scaled_dot_product_attention`."""
     heads = (query, key, value)
     chosen = choose_backend(*heads, mask=attn_mask, is_causal=is_causal, enable_gqa=enable_gqa)
-    output: Tensor
+    options: dict[str, Any] = {"scale": scale}
+    rest: tuple[Any, ...]
     if chosen == "flash":
-        width = query.size(-1)
-        if missing := -width % FLASH_HEAD_MULTIPLE:
-            scale = width**-0.5 if scale is None else scale
-            query, key, value = (pad(head, (0, missing)) for head in heads)
-        flash = _aten._scaled_dot_product_flash_attention  # noqa: SLF001
-        output, *_ = flash(query, key, value, dropout_p, is_causal, False, scale=scale)
-        return output[..., :width] if missing else output
-    if chosen == "efficient":
+        if missing := -query.size(-1) % FLASH_HEAD_MULTIPLE:
+            options["scale"] = query.size(-1) ** -0.5 if scale is None else scale
+            heads = tuple(pad(head, (0, missing)) for head in heads)  # type: ignore[assignment]
+        rest = dropout_p, is_causal, False
+    elif chosen == "efficient":
         bias = None if attn_mask is None else _make_bias(attn_mask, query, key)
         wanted = any(each is not None and each.requires_grad for each in (*heads, bias))
-        efficient = _aten._scaled_dot_product_efficient_attention  # noqa: SLF001
-        output, *_ = efficient(*heads, bias, wanted, dropout_p, is_causal, scale=scale)
-        return output
-    plain = _aten._scaled_dot_product_attention_math  # noqa: SLF001
-    options = {"scale": scale, "enable_gqa": enable_gqa}
-    output, *_ = plain(*heads, attn_mask, dropout_p, is_causal, **options)
-    return output
+        rest = bias, wanted, dropout_p, is_causal
+    else:
+        rest = attn_mask, dropout_p, is_causal
+        options["enable_gqa"] = enable_gqa
+    output: Tensor = _BACKENDS[chosen](*heads, *rest, **options)[0]
+    width = value.size(-1)
+    return output if output.size(-1) == width else output[..., :width]
 
 
 def choose_backend(
@@ -80,10 +76,8 @@ def choose_backend(
 ) -> Backend:
     """Return the backend that CUDA takes for these tensors, the first that can run of the three."""
     heads = (query, key, value)
-    if (
-        any(head.dim() != 4 or 0 in head.shape for head in heads)
-        or len({h.dtype for h in heads}) > 1
-    ):
+    is_batched = all(head.dim() == 4 and 0 not in head.shape for head in heads)
+    if not is_batched or len({head.dtype for head in heads}) > 1:
         return "plain"
     widths = {head.size(-1) for head in heads}
     square = not is_causal or query.size(-2) == key.size(-2)
@@ -101,51 +95,8 @@ def _make_bias(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """Return the mask as the efficient kernels take it: additive, with aligned rows, expanded."""
     bias = mask
     if mask.dtype == torch.bool:
-        bias = torch.zeros_like(mask, dtype=query.dtype)
-        bias = bias.masked_fill_(mask.logical_not(), -torch.inf)
+        zeros = torch.zeros_like(mask, dtype=query.dtype)
+        bias = zeros.masked_fill_(mask.logical_not(), -torch.inf)
     if missing := -bias.size(-1) % (EFFICIENT_ALIGNMENT_BYTES // query.element_size()):
         bias = pad(bias, (0, missing))[..., : mask.size(-1)]
     return bias.expand(*query.shape[:3], key.size(2))
-
-
-def differentiate_flash(
-    gradient: Tensor, query: Tensor, key: Tensor, *rest: Any, **options: Any
-) -> Any:
-    """Return the gradients of flash attention, the buffers of its kernel held meanwhile."""
-    batch, heads, queries, width = query.shape
-    rows = -(-queries // FLASH_QUERY_MULTIPLE) * FLASH_QUERY_MULTIPLE
-    columns = -(-width // FLASH_WIDTH_MULTIPLE) * FLASH_WIDTH_MULTIPLE
-    buffers = [
-        query.new_empty((batch, heads, rows), dtype=torch.float32),
-        query.new_empty((batch, rows, heads, columns), dtype=torch.float32),
-    ]
-    if key.size(1) != heads:
-        buffers += [key.new_empty((batch, key.size(2), heads, width)) for _ in range(2)]
-    differentiate = _aten._scaled_dot_product_flash_attention_backward  # noqa: SLF001
-    gradients = _run_once(differentiate, gradient, query, key, *rest, **options)
-    del buffers
-    return gradients
-
-
-def differentiate_efficient(gradient: Tensor, query: Tensor, *rest: Any, **options: Any) -> Any:
-    """Return the gradients of memory-efficient attention, with the buffers of its kernel."""
-    gradient = gradient.transpose(1, 2).contiguous().transpose(1, 2)
-    differentiate = _aten._scaled_dot_product_efficient_attention_backward  # noqa: SLF001
-    gradients = _run_once(differentiate, gradient, query, *rest, **options)
-    # Of each query the product of gradient and output: fp32 by an operator of its own, a low type
-    # inside the kernel. That sums the gradient of the queries in fp32, with a lock for each block.
-    products = torch.empty_like(rest[3]).sum(-1) if query.dtype == torch.float32 else None
-    batch, heads, queries, width = query.shape
-    blocks = -(-queries // EFFICIENT_QUERY_BLOCK)
-    values = blocks * (EFFICIENT_QUERY_BLOCK * width + EFFICIENT_LOCK_VALUES)
-    sums = query.new_empty(batch * heads * values, dtype=torch.float32)
-    del products, sums
-    return gradients
-
-
-def _run_once(differentiate: Any, *args: Any, **options: Any) -> Any:
-    """Return the gradients, which CUDA has no gradients of."""
-    if torch.is_grad_enabled():
-        raise NotImplementedError("fused attention cannot be differentiated twice")
-    with torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001
-        return differentiate(*args, **options)

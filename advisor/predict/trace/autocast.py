@@ -34,9 +34,6 @@ KEPT: Final = {
     *("conv1d.padding", "conv2d.padding", "conv3d.padding"),
     *("_addmm_activation", "mkldnn_rnn_layer", "_native_multi_head_attention"),
 }
-_NORMS: Final = {"norm.Scalar": "ScalarOpt_dtype", "norm.ScalarOpt_dim": "ScalarOpt_dim_dtype"}
-_HERE: Final = "AutocastCPU"
-_THERE: Final = "AutocastCUDA"
 
 Kernel = Callable[..., Any]
 
@@ -49,14 +46,14 @@ def register_autocast(library: Library) -> None:
             for name in torch._C._dispatch_get_registrations_for_dispatch_key(key)  # noqa: SLF001
             if name.startswith("aten::")
         }
-        for key in (_HERE, _THERE)
+        for key in ("AutocastCPU", "AutocastCUDA")
     )
-    kernels: dict[str, Kernel | None]
-    kernels = dict.fromkeys(sorted(here - there - KEPT), fallthrough_kernel)
-    kernels |= {name: _make_kernel(name, has_kernel=name in here) for name in sorted(there)}
-    for name, kernel in kernels.items():
+    for name in sorted((here | there) - KEPT):
+        kernel = (
+            _make_kernel(name, has_kernel=name in here) if name in there else fallthrough_kernel
+        )
         if kernel is not None:
-            library.impl(name, kernel, _HERE)  # type: ignore[no-untyped-call]
+            library.impl(name, kernel, "AutocastCPU")  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -89,8 +86,6 @@ def _make_kernel(name: str, *, has_kernel: bool) -> Kernel | None:
     names = [argument.name for argument in operator._schema.arguments]  # noqa: SLF001
     if name == "binary_cross_entropy":
         return _refuse
-    if name in _NORMS:
-        return _widen_norm(operator, getattr(torch.ops.aten.norm, _NORMS[name]))
     if stem in WIDEST:
         return _cast_to(_widest_type, operator)
     if "dtype" in names:
@@ -99,9 +94,12 @@ def _make_kernel(name: str, *, has_kernel: bool) -> Kernel | None:
         return None
     if stem in CELLS:
         return _cast_cell(operator.decompose)
-    if stem in LOW:
-        return _cast_to(lambda _: torch.get_autocast_dtype("cpu"), operator)
-    return _cast_to(lambda _: torch.float32, operator)
+    is_low = stem in LOW
+    return _cast_to(lambda _: _low_type() if is_low else torch.float32, operator)
+
+
+def _low_type() -> torch.dtype:
+    return torch.get_autocast_dtype("cpu")
 
 
 def _without_autocast() -> Any:
@@ -120,7 +118,7 @@ def _cast(values: Any, dtype: torch.dtype) -> Any:
 
 def _widest_type(inputs: Any) -> torch.dtype:
     types = {each.dtype for each in pytree.tree_leaves(inputs) if _is_eligible(each)}
-    return torch.float32 if torch.float32 in types else torch.get_autocast_dtype("cpu")
+    return torch.float32 if torch.float32 in types else _low_type()
 
 
 def _cast_to(choose: Callable[[Any], torch.dtype], operator: Any) -> Kernel:
@@ -136,7 +134,7 @@ def _cast_to(choose: Callable[[Any], torch.dtype], operator: Any) -> Kernel:
 
 def _cast_cell(decompose: Any) -> Kernel:
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        return decompose(*_cast(args[:2], torch.get_autocast_dtype("cpu")), *args[2:], **kwargs)
+        return decompose(*_cast(args[:2], _low_type()), *args[2:], **kwargs)
 
     return kernel
 
@@ -153,20 +151,6 @@ def _with_wide_result(operator: Any, stem: str, position: int) -> Kernel:
             if is_softmax and kwargs.get("dtype") == torch.float32:  # CUDA makes no copy for it
                 return getattr(torch.ops.aten, f"_{stem}")(args[0], args[1], True)
             return operator(*args, **kwargs)
-
-    return kernel
-
-
-def _widen_norm(operator: Any, typed: Any) -> Kernel:
-    arguments = operator._schema.arguments  # noqa: SLF001
-
-    def kernel(*args: Any, **kwargs: Any) -> Any:
-        with _without_autocast():
-            if not _is_eligible(args[0]):
-                return operator(*args, **kwargs)
-            # The overload with a type has no defaults.
-            rest = (kwargs.get(each.name, each.default_value) for each in arguments[len(args) :])
-            return typed(*args, *rest, dtype=torch.float32)
 
     return kernel
 

@@ -33,7 +33,6 @@ class Ledger:
         self._blocks: list[TraceBlock] = []
         self._made_by: list[str] = []
         self._events: list[int] = []
-        self._alive: set[int] = set()
         self._buffers: list[Buffer] = []
         self._workspaces: dict[Phase, int] = {}
         self._phases = [PhaseMark("setup", 0, 0)]
@@ -41,9 +40,10 @@ class Ledger:
     def begin(self, phase: Phase, step: int) -> None:
         """Begin a phase; the backward pass makes what the forward pass left activations."""
         if phase == "backward":
-            made = {event for event in self._events[self._phases[-1].first_event :] if event >= 0}
-            for index in made & self._alive:
-                self.label(index, "activation")
+            seen = set(self._events[self._phases[-1].first_event :])
+            for index in seen:
+                if index >= 0 and -1 - index not in seen:
+                    self.label(index, "activation")
         self.phase = phase
         self._phases.append(PhaseMark(phase, step, len(self._events)))
 
@@ -53,14 +53,12 @@ class Ledger:
         self._blocks.append(TraceBlock(size_bytes, 0, "temporary", module))
         self._made_by.append(operator)
         self._events.append(index)
-        self._alive.add(index)
         return index
 
     def take_buffer(self, buffer: Buffer, operator: str, module: int) -> None:
         """Write down a buffer, gone at once, whose size follows a rule of its own."""
-        block = self.allocate(0, operator, module)
-        self.free(block)
-        self._buffers.append(replace(buffer, block=block))
+        self._buffers.append(replace(buffer, block=self.allocate(0, operator, module)))
+        self.free(self._buffers[-1].block)
 
     def take_workspace(self, operator: str) -> None:
         """Write down the workspace of the thread of this phase, where it multiplies for once."""
@@ -69,23 +67,19 @@ class Ledger:
 
     def free(self, index: int) -> None:
         """Write down that a block is gone."""
-        self._alive.discard(index)
         if self.is_open:
             self._events.append(-1 - index)
 
     def take_back(self, index: int) -> None:
         """Strike out an allocation, as if the block had never been."""
-        self._alive.discard(index)
         self._events.remove(index)
 
     def label(self, index: int, category: Category, module: int | None = None) -> None:
         """Say what a block holds, of several categories the first in their order, and for whom."""
         block = self._blocks[index]
-        self._blocks[index] = replace(
-            block,
-            category=min(category, block.category, key=get_args(Category).index),
-            module=block.module if module is None else module,
-        )
+        strongest = min(category, block.category, key=get_args(Category).index)
+        module = block.module if module is None else module
+        self._blocks[index] = replace(block, category=strongest, module=module)
 
     def replace(self, old: int, new: int | None) -> None:
         """Write down that `new` took the place of `old`, which is gone."""
@@ -110,15 +104,13 @@ class Ledger:
         bounds = {mark.first_event for mark in self._phases}
         runs = accumulate((e >= 0) + (place in bounds) for place, e in enumerate(events))
         in_order = sorted(zip(runs, events, strict=True), key=lambda pair: (pair[0], -pair[1]))
-        is_cuda = operators == "cuda"
+        workspaces = tuple(number[each] for each in self._workspaces.values())
         buffers = [replace(each, block=number[each.block]) for each in self._buffers]
         return SizeTrace(
             operators=operators,
             reductions=tuple(each for each in buffers if isinstance(each, Reduction)),
             embeddings=tuple(each for each in buffers if isinstance(each, EmbeddingGradient)),
-            workspaces=tuple(number[each] for each in self._workspaces.values())
-            if is_cuda
-            else None,
+            workspaces=workspaces if operators == "cuda" else None,
             method="per_size",
             traced_sizes=(micro_batch_size,),
             blocks=tuple(self._blocks[index] for index in used),

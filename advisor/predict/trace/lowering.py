@@ -2,9 +2,8 @@
 
     autocast  ─▶ by CUDA's lists                      (autocast.py)
     autograd  ─▶ attention, dropout, linear and recurrent layers (attention.py, recurrent.py),
-                 the loss of alignments (alignment.py),
-                 convolutions where cuDNN tries its algorithms (convolution.py)
-    below     ─▶ fake tensors: shapes alone
+                 the loss of alignments (alignment.py)
+    below     ─▶ fake tensors: shapes alone, and what else the kernels take (scratch.py)
 
 Registered with the dispatcher, so that they hold wherever the operators are called from, under
 activation checkpointing too. What is not lowered allocates the same on both: batch normalization,
@@ -21,13 +20,8 @@ from torch import Tensor
 from torch.library import Library
 
 from advisor.predict.trace.alignment import lose_alignment
-from advisor.predict.trace.attention import (
-    attend,
-    differentiate_efficient,
-    differentiate_flash,
-)
+from advisor.predict.trace.attention import attend
 from advisor.predict.trace.autocast import redirected_autocast, register_autocast
-from advisor.predict.trace.convolution import convolve
 from advisor.predict.trace.recurrent import GATES, lower_recurrent
 from advisor.training.data import Precision
 
@@ -47,17 +41,13 @@ def lower_to_cuda(precision: Precision) -> Iterator[tuple[str, ...]]:
     A user of real CPU tensors in the meantime gets no sensible result: the kernels exist for shapes
     only. Not reentrant.
     """
-    tries = torch.backends.cudnn.benchmark
     kernels: dict[str, Callable[..., Any]] = {
         "scaled_dot_product_attention": attend,
-        "_scaled_dot_product_flash_attention_backward": differentiate_flash,
-        "_scaled_dot_product_efficient_attention_backward": differentiate_efficient,
         "dropout": _drop,
         "linear": _multiply,
         "ctc_loss.Tensor": lose_alignment,
         "ctc_loss.IntList": lose_alignment,
         **{f"{kind}.input": lower_recurrent(kind) for kind in GATES},
-        **({"convolution": convolve} if tries else {}),
     }
     autocast = (NOTE_AUTOCAST,) if precision in {"bf16", "fp16"} else ()
     library = Library("aten", "IMPL")  # type: ignore[no-untyped-call]
@@ -68,6 +58,7 @@ def lower_to_cuda(precision: Precision) -> Iterator[tuple[str, ...]]:
                 library.impl(name, kernel, "AutogradCPU")  # type: ignore[no-untyped-call]
             register_autocast(library)
         with redirected_autocast():
+            tries = torch.backends.cudnn.benchmark
             workspace = NOTE_WORKSPACE if tries else NOTE_NO_WORKSPACE
             yield (NOTE_ATTENTION, workspace, NOTE_RECURRENT, *autocast)
     finally:

@@ -18,7 +18,13 @@ from torch.optim import Optimizer
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import TRACED_STEPS
 from advisor.predict.trace.checkpointing import checkpoint_repeated_blocks
-from advisor.predict.trace.fake import SizeCorrections, Unfilled, plain_tensors, replaced_tensors
+from advisor.predict.trace.fake import (
+    SizeCorrections,
+    Unfilled,
+    UntraceableError,
+    plain_tensors,
+    replaced_tensors,
+)
 from advisor.predict.trace.ledger import SizeTrace
 from advisor.predict.trace.storage import StorageTracker
 from advisor.training.model_file.batches import arrive, map_tensors, tensors_of
@@ -29,10 +35,6 @@ from advisor.training.training import Training, UserStep
 NOTE_SCALER = "the steps of fp16 are traced as if no gradient overflowed"
 _NOTE_WHOLE = "forward, backward and optimizer cannot be told apart: all counts as forward"
 _NOTE_CPU = "the operators are the CPU's: those of CUDA could not be traced"
-
-
-class UntraceableError(Exception):
-    """The workload cannot be traced under fake tensors; the text says why in one clause."""
 
 
 def trace_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
@@ -49,14 +51,14 @@ def trace_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
         if task.operators == "cuda":
             from advisor.predict.trace.lowering import lower_to_cuda  # noqa: PLC0415 - only for CUDA
 
-            notes += stack.enter_context(lower_to_cuda(workload.spec.precision))
+            notes = stack.enter_context(lower_to_cuda(workload.spec.precision))
         stack.enter_context(replaced_tensors(model, mode.from_tensor))
-        fake = map_tensors(batch, mode.from_tensor)
+        batch = map_tensors(batch, mode.from_tensor)
         # A probe repeats one batch on the CPU; on a GPU each arrives while the last is held.
-        batches = arrive(fake) if task.operators == "cuda" else itertools.repeat(fake)
-        del fake
+        batches = arrive(batch) if task.operators == "cuda" else itertools.repeat(batch)
+        del batch
         stack.enter_context(mode)
-        stack.enter_context(SizeCorrections())
+        stack.enter_context(SizeCorrections())  # type: ignore[no-untyped-call]
         tracker = stack.enter_context(StorageTracker(model, operators=task.operators))
         training = hold_training(workload, model, tracker, task)
         if training.needs_closure:
@@ -74,10 +76,10 @@ def measure_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
     if workload.is_step_only:
         seed_everything(task.workload.seed)
         with StorageTracker() as tracker:
-            stepper = workload.make_stepper(size)
+            stepper = workload.make_stepper(size)  # alive until the trace is finished
             _run_whole_steps(stepper, None, tracker)
             return tracker.finish(size, notes=(*notes, _NOTE_WHOLE))
-    batch, model, checkpointed = _prepare(workload, size, task)
+    batch, model, checkpointed = _prepare(workload, size, task, making=nullcontext())
     with StorageTracker(model) as tracker:
         training = hold_training(workload, model, tracker, task)
         if training.needs_closure:
@@ -90,11 +92,7 @@ def measure_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
 
 
 def _prepare(
-    workload: Workload,
-    size: int,
-    task: TraceTask,
-    *,
-    making: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - holds nothing
+    workload: Workload, size: int, task: TraceTask, making: AbstractContextManager[object]
 ) -> tuple[Any, nn.Module, tuple[str, ...]]:
     """Return a real batch, a real model whose loss is known, and its checkpointed blocks."""
     seed_everything(task.workload.seed)

@@ -3,14 +3,15 @@
     operator ─▶ its outputs: storages not seen before are allocations
     storage dies ─▶ its weak reference calls back: a free
 
-What an operator allocates inside and frees before it returns is not seen; of a few operators of
-CUDA it is known (`scratch.py`).
+What an operator allocates inside and frees before it returns is not seen; of CUDA's it is known
+(`scratch.py`).
 """
 
 import re
 import sys
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple, Self
 
@@ -23,7 +24,7 @@ from torch.utils.flop_counter import flop_registry
 from advisor.predict.memory_trace import Category, Operators, Phase
 from advisor.predict.trace.ledger import Ledger, SizeTrace
 from advisor.predict.trace.modules import ModuleStack, number_of
-from advisor.predict.trace.scratch import find_buffer, size_copies, takes_workspace
+from advisor.predict.trace.scratch import Writer, note_allocations
 
 #: torch 2.8 knows it by the second name; the sizes of a trace are numbers, where both agree.
 _is_non_overlapping_and_dense = next(
@@ -33,11 +34,9 @@ _is_non_overlapping_and_dense = next(
 )
 _ATEN = torch.ops.aten
 _ASK_DEVICE = torch.ops.prim.device.default
-_ADD = torch.ops.aten.add.Tensor
-_LIFT = torch.ops.aten.lift_fresh.default
+_ADD = _ATEN.add.Tensor
+_LIFT = _ATEN.lift_fresh.default
 _CONVOLUTIONS = {_ATEN.convolution, _ATEN._convolution, _ATEN.convolution_backward}  # noqa: SLF001
-#: CUDA allocates the mask first.
-_SECOND_FIRST = {_ATEN.native_dropout}
 #: Files whose frames lie between an operator and who called it.
 _DISPATCH = rf"^{re.escape(__file__)}$|torch/_dynamo|torch/_compile\.py$"
 #: Where a scalar made from a Python number is the optimizer's.
@@ -45,11 +44,14 @@ _HOST_PHASES = ("setup", "optimizer")
 
 
 class _Sum(NamedTuple):
-    """A gradient that the engine may have summed in place."""
+    """A gradient that the engine may have summed in place: its storage, its block, the summand's.
 
-    key: int  #: Of its storage.
+    It takes over the summand's memory if that is freed right after.
+    """
+
+    key: int
     block: int
-    summand: int  #: The block whose memory it takes over if that is freed right after.
+    summand: int
 
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -105,11 +107,10 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         for tensor in tensors:
             module = self._modules.find_owner(tensor if owner is None else owner)
-            for storage in _storages_of(tensor):
+            for storage in _storages_in(tensor):
                 if _key_of(storage) not in self._references:
                     self._allocate(storage, "", module, None)
-                index = self._block_of.get(_key_of(storage))
-                if index is not None:
+                if (index := self._block_of.get(_key_of(storage))) is not None:
                     self._ledger.label(index, category, None if owner is None else module)
 
     def finish(self, micro_batch_size: int, **facts: Any) -> SizeTrace:
@@ -147,48 +148,37 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is _LIFT and self._operators == "cuda" and self._ledger.phase in _HOST_PHASES:
             self._host.add(_key_of(result.untyped_storage()))
             self._refer(result.untyped_storage())
-        if self._operators == "cuda" and func.overloadpacket in _SECOND_FIRST:
-            self._note_new(func, result[1], node)
-        self._note_new(func, result, node)
+        operator, module = str(func), self._modules.find_present(node)
+        allocate = partial(self._allocate, operator=operator, module=module, node=node)
+        note_new = partial(self._note_new, allocate)
         if self._operators == "cuda":
-            self._note_scratch(func, inputs[0], self._modules.find_present(node))
+            writer = Writer(self._ledger, operator, module, note_new)
+            note_allocations(func, inputs[0], result, writer)
+        else:
+            note_new(result)
         if func._schema.is_mutable:  # noqa: SLF001
             for storage in _storages_in(inputs):
-                self._note_resized(storage, str(func), node)
+                self._note_resized(storage, allocate)
         self._sum = None
         if summand is not None:
             key = _key_of(result.untyped_storage())
             if (block := self._block_of.get(key)) is not None:
                 self._sum = _Sum(key, block, summand)
 
-    def _note_new(self, func: Any, result: Any, node: Any) -> None:
+    def _note_new(self, allocate: Callable[[Any], None], result: Any) -> None:
         for storage in _storages_in(result):
             if _key_of(storage) not in self._references:
-                self._allocate(storage, str(func), self._modules.find_present(node), node)
+                allocate(storage)
 
-    def _note_scratch(self, func: Any, args: tuple[Any, ...], module: int) -> None:
-        """Record what an operator of CUDA takes besides its results."""
-        if takes_workspace(func, args):
-            self._ledger.take_workspace(str(func))
-        copies = [
-            self._ledger.allocate(size, str(func), module) for size in size_copies(func, args)
-        ]
-        buffer = find_buffer(func, args)
-        if buffer is not None:
-            self._ledger.take_buffer(buffer, str(func), module)
-        for block in copies:
-            self._ledger.free(block)
-
-    def _note_resized(self, storage: Any, operator: str, node: Any) -> None:
+    def _note_resized(self, storage: Any, allocate: Callable[[Any], None]) -> None:
         """Record a storage of another size than before as a new one in place of the old."""
         key = _key_of(storage)
         old = self._block_of.get(key)
         if key in self._host or storage.nbytes() == self._ledger.size_bytes(old):
             return
-        self._allocate(storage, operator, self._modules.find_present(node), node)
+        self._block_of.pop(key, None)
+        allocate(storage)
         if old is not None:
-            if not storage.nbytes():
-                del self._block_of[key]
             self._ledger.replace(old, self._block_of.get(key))
 
     def _allocate(self, storage: Any, operator: str, module: int, node: Any) -> None:
@@ -226,9 +216,10 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         if func is not _ADD or node is None or torch.is_grad_enabled() or not _is_engine_calling():
             return None
-        first, second = args
-        are_tensors = isinstance(first, Tensor) and isinstance(second, Tensor)
-        is_strided = are_tensors and first.layout is torch.strided
+        first = args[0]
+        is_strided = (
+            all(isinstance(each, Tensor) for each in args) and first.layout is torch.strided
+        )
         if not (is_strided and _is_non_overlapping_and_dense(first)):
             return None
         block = self._block_of.get(_key_of(first.untyped_storage()))
@@ -250,17 +241,11 @@ def _key_of(storage: Any) -> int:
 
 
 def _storages_in(value: Any) -> Iterator[Any]:
-    if isinstance(value, Tensor):
-        yield from _storages_of(value)
-    elif isinstance(value, list | tuple):
+    """Yield the storages that hold the tensors; none for a layout that has no such thing."""
+    if isinstance(value, list | tuple):
         for each in value:
             yield from _storages_in(each)
-
-
-def _storages_of(tensor: Tensor) -> tuple[Any, ...]:
-    """Return the storages that hold the tensor; none where its layout has no such thing."""
-    if tensor.layout is torch.strided:
-        return (tensor.untyped_storage(),)
-    if tensor.layout is torch.sparse_coo:
-        return tuple(part.untyped_storage() for part in (tensor._indices(), tensor._values()))  # noqa: SLF001
-    return ()
+    elif isinstance(value, Tensor) and value.layout is torch.strided:
+        yield value.untyped_storage()
+    elif isinstance(value, Tensor) and value.layout is torch.sparse_coo:
+        yield from _storages_in((value._indices(), value._values()))  # noqa: SLF001

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from advisor.predict.memory_trace import MemoryTrace, TraceBlock
-from advisor.predict.trace.ledger import SizeTrace
+from advisor.predict.trace.ledger import Buffer, SizeTrace
 
 
 class StructureDiffersError(Exception):
@@ -19,52 +19,46 @@ def merge_traces(first: SizeTrace, second: SizeTrace) -> MemoryTrace:
     """
     (small,), (large,) = first.traced_sizes, second.traced_sizes
     _compare_events(first, second)
-    for index, (low, high) in enumerate(zip(first.blocks, second.blocks, strict=True)):
-        kinds = (low.category, low.module), (high.category, high.module)
-        if kinds[0] != kinds[1] or first.made_by[index] != second.made_by[index]:
-            names = _name(first, index), _name(second, index)
-            raise StructureDiffersError(f"{names[0]} at {small} samples is {names[1]} at {large}")
+
+    def fit(low: int, high: int) -> tuple[int, int] | None:
+        slope, rest = divmod(high - low, large - small)
+        return None if rest else (low - slope * small, slope)
+
     blocks = []
     for index, (low, high) in enumerate(zip(first.blocks, second.blocks, strict=True)):
-        slope, rest = divmod(high.fixed_bytes - low.fixed_bytes, large - small)
-        if rest:
+        line = fit(low.fixed_bytes, high.fixed_bytes)
+        is_same = first.made_by[index] == second.made_by[index]
+        if not is_same or (low.category, low.module) != (high.category, high.module):
+            names = _name(first, index), _name(second, index)
+            raise StructureDiffersError(f"{names[0]} at {small} samples is {names[1]} at {large}")
+        if line is None:
             raise StructureDiffersError(
                 f"{_name(first, index)} takes {low.fixed_bytes} bytes at {small} samples and "
                 f"{high.fixed_bytes} at {large}: no whole number for each sample"
             )
-        fixed_bytes = low.fixed_bytes - slope * small
-        blocks.append(TraceBlock(fixed_bytes, slope, low.category, low.module))
-    growth = large - small
-    reductions = tuple(
-        replace(
-            low,
-            inputs=_merge(low.inputs, high.inputs, growth, small),
-            outputs=_merge(low.outputs, high.outputs, growth, small),
-        )
-        for low, high in zip(first.reductions, second.reductions, strict=True)
-    )
-    embeddings = tuple(
-        replace(low, indices=_merge(low.indices, high.indices, growth, small))
-        for low, high in zip(first.embeddings, second.embeddings, strict=True)
-    )
-    low_flops, high_flops = first.flops_fixed or 0, second.flops_fixed or 0
-    slope, rest = divmod(high_flops - low_flops, large - small)
+        blocks.append(TraceBlock(*line, low.category, low.module))
+
+    def join(low: Buffer, high: Buffer, *figures: str) -> Any:
+        """Return the buffer with these figures as lines; of the larger where there is none."""
+        pairs = {name: (getattr(low, name)[0], getattr(high, name)[0]) for name in figures}
+        return replace(low, **{name: fit(*pair) or (pair[1], 0) for name, pair in pairs.items()})
+
+    flops = fit(first.flops_fixed or 0, second.flops_fixed or 0) or (None, None)
     return conclude(
         first,
         blocks=tuple(blocks),
-        reductions=reductions,
-        embeddings=embeddings,
+        reductions=tuple(
+            join(*pair, "inputs", "outputs")
+            for pair in zip(first.reductions, second.reductions, strict=True)
+        ),
+        embeddings=tuple(
+            join(*pair, "indices") for pair in zip(first.embeddings, second.embeddings, strict=True)
+        ),
         method="symbolic",
         traced_sizes=(small, large),
-        flops_fixed=None if rest else low_flops - slope * small,
-        flops_per_sample=None if rest else slope,
+        flops_fixed=flops[0],
+        flops_per_sample=flops[1],
     )
-
-
-def _merge(low: tuple[int, int], high: tuple[int, int], growth: int, small: int) -> tuple[int, int]:
-    """Return the line through the figure of a buffer at two sizes; the larger's where none is."""
-    slope, rest = divmod(high[0] - low[0], growth)
-    return (high[0], 0) if rest else (low[0] - slope * small, slope)
 
 
 def check_trace(trace: MemoryTrace, third: SizeTrace) -> MemoryTrace:
@@ -95,14 +89,14 @@ def conclude(trace: SizeTrace, **changes: Any) -> MemoryTrace:
 
 
 def _compare_events(first: MemoryTrace, second: SizeTrace) -> None:
-    if first.events == second.events and first.phases == second.phases:
+    if (first.events, first.phases) == (second.events, second.phases):
         return
     pairs = enumerate(zip(first.events, second.events, strict=False))
     where = next((i for i, (one, other) in pairs if one != other), len(second.events))
     what = ""
     if where < len(second.events):
         event = second.events[where]
-        name = _name(second, event if event >= 0 else -1 - event)
+        name = _name(second, max(event, -1 - event))
         what = f", where {name} {'is allocated' if event >= 0 else 'is freed'}"
     raise StructureDiffersError(
         f"the allocations at {second.traced_sizes[0]} samples differ from those at fewer from "

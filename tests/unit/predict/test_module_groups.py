@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.predict.module_groups import group_modules
+from advisor.predict.breakdown import group_modules
 
 
 def spread(*roots, inside):
@@ -23,7 +23,7 @@ def test_the_layers_of_a_transformer_are_one_group():
         "encoder.layer.*.attention",
     )
     assert place(names, "encoder.layer.7") == ("encoder.layer.*", "encoder.layer.*")
-    assert place(names, "encoder.layer") == ("encoder.layer", None)
+    assert place(names, "encoder.layer") == ("encoder.layer", "encoder.layer")
     blocks = {group.block for group in group_modules(names) if group.name == "encoder.layer.*"}
     assert blocks == set(layers)
 
@@ -36,7 +36,7 @@ def test_a_block_with_a_module_more_is_of_the_same_kind():
 
 def test_a_stem_beside_the_blocks_stays_alone():
     names = spread("0", inside=("pool",)) + spread("1", "2", "3", inside=("conv", "norm"))
-    assert place(names, "0.pool") == ("0.pool", None)
+    assert place(names, "0.pool") == ("0.pool", "0.pool")
     assert place(names, "3.norm") == ("*", "*.norm")
 
 
@@ -47,7 +47,7 @@ def test_layers_without_modules_inside_keep_their_numbers():
 def test_numbers_after_a_name_count_where_an_underscore_parts_them():
     names = spread("layer_0", "layer_1", inside=("mlp",)) + spread("conv1", "conv2", inside=("a",))
     assert place(names, "layer_1.mlp") == ("layer_*", "layer_*.mlp")
-    assert place(names, "conv2.a") == ("conv2.a", None)
+    assert place(names, "conv2.a") == ("conv2.a", "conv2.a")
 
 
 def test_blocks_in_blocks_are_named_down_to_the_first_module_that_does_not_repeat():
@@ -61,7 +61,7 @@ def test_blocks_in_blocks_are_named_down_to_the_first_module_that_does_not_repea
     ("name", "shown"), [("a", "a"), ("a.b", "a.b"), ("a.b.c.d", "a.b"), ("", "")]
 )
 def test_other_names_are_cut_to_two_components(name, shown):
-    assert place((name,), name) == (shown, None)
+    assert place((name,), name) == (shown, shown)
 
 
 @given(

@@ -7,6 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from advisor.predict.trace.lowering import lower_to_cuda
+from advisor.predict.trace.scratch import size_workspace
 from advisor.predict.trace.storage import StorageTracker
 from advisor.predict.trace.symbolic import merge_traces
 
@@ -121,3 +122,28 @@ def test_products_of_matrices_are_no_tf32_until_the_code_asks_for_it(monkeypatch
 def test_the_cpus_operators_take_none_of_it():
     found = trace(3, operators="cpu")
     assert (found.reductions, found.workspaces) == ((), None)
+
+
+def test_convolutions_take_a_workspace_only_where_cudnn_tries_algorithms(monkeypatch):
+    def lose(source, weight, bias):
+        return functional.conv2d(source, weight, bias, padding=1).sum()
+
+    shapes = ((2, 4, 8, 8), (4, 4, 3, 3), (4,))
+    workspace = 2 * (2 * 4 * 8 * 8) * 4 * 36 // 16
+    for tries in (False, True):
+        monkeypatch.setattr(torch.backends.cudnn, "benchmark", tries)
+        found = trace_loss(lose, 2, *shapes)
+        count = list_sizes(found, "convolution").count(workspace)
+        assert count == (3 if tries else 0)  # the output, and the gradients of both factors
+        (bias,) = (size for size in list_sizes(found, "convolution_backward") if size == 16)
+        assert bias == 4 * 4
+
+
+def test_the_workspace_holds_input_and_output_transformed(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    source, output = torch.empty(2, 4, 8, 8), torch.empty(2, 6, 8, 8)
+    values = source.numel() + output.numel()
+    assert size_workspace(source, output, torch.empty(6, 4, 3, 3), 1) == values * 4 * 36 // 16
+    assert size_workspace(source, output, torch.empty(6, 4, 1, 1), 1) == 0
+    assert size_workspace(source, output, torch.empty(6, 2, 3, 3), 2) == 0
+    assert size_workspace(source.half(), output, torch.empty(6, 4, 3, 3), 1) == 0
