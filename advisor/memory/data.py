@@ -122,6 +122,17 @@ class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     largest_samples: tuple[int, ...] = ()
     steps: int = TRACED_STEPS
 
+    def end(self, outcome: Outcome, message: str | None = None) -> Probe:
+        """Return the probe of a size that ended so before anything was seen."""
+        return Probe(
+            stage="memory",
+            session=0,
+            micro_batch_size=self.micro_batch_size,
+            outcome=outcome,
+            capacity_bytes=self.capacity_bytes,
+            message=message,
+        )
+
 
 PROBES = Series("probes", Probe, "probe")
 

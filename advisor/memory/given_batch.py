@@ -12,22 +12,18 @@ def refuse_impossible_batch(run: Run) -> None:
     multiple, smallest = run.spec.limits.batch_multiple, facts.min_micro_batch_size
     if size is None:
         return
-    given = f"--global-batch-size {size}"
     if facts.dataset_size is not None and size > facts.dataset_size:
-        raise UsageError(
-            f"{given} is above the dataset, which has {facts.dataset_size} samples",
-            next_step=f"Give at most {facts.dataset_size}.",
-        )
-    if size < smallest:
-        raise UsageError(
-            f"{given} is below {smallest}, the smallest batch that {facts.file} runs",
-            next_step=f"Give at least {smallest}.",
-        )
-    if size % multiple:
-        raise UsageError(
-            f"{given} is no multiple of --batch-multiple {multiple}",
-            next_step=f"Give a multiple of {multiple}, such as {-(-size // multiple) * multiple}.",
-        )
+        why = f"is above the dataset, which has {facts.dataset_size} samples"
+        next_step = f"Give at most {facts.dataset_size}."
+    elif size < smallest:
+        why = f"is below {smallest}, the smallest batch that {facts.file} runs"
+        next_step = f"Give at least {smallest}."
+    elif size % multiple:
+        why = f"is no multiple of --batch-multiple {multiple}"
+        next_step = f"Give a multiple of {multiple}, such as {-(-size // multiple) * multiple}."
+    else:
+        return
+    raise UsageError(f"--global-batch-size {size} {why}", next_step=next_step)
 
 
 def refuse_oversized_batch(run: Run) -> None:
@@ -36,17 +32,15 @@ def refuse_oversized_batch(run: Run) -> None:
     largest = None if memory is None else memory.max_micro_batch_size
     if size is None or largest is None or find_given_micro_batch(run) is not None:
         return
-    given = f"--global-batch-size {size} does not fit"
+    why = f", and no micro-batch up to {largest}, the largest seen to fit, divides it"
+    next_step = f"Give a multiple of a smaller size, such as {size // largest * largest}."
     if not can_split(run.facts):
-        raise UsageError(
-            f"{given}: micro-batch {largest} is the largest seen to, and this training cannot be "
-            "split into several",
-            next_step=f"Give at most {largest}.",
+        why = (
+            f": micro-batch {largest} is the largest seen to, and this training cannot be split "
+            "into several"
         )
-    raise UsageError(
-        f"{given}, and no micro-batch up to {largest}, the largest seen to fit, divides it",
-        next_step=f"Give a multiple of a smaller size, such as {size // largest * largest}.",
-    )
+        next_step = f"Give at most {largest}."
+    raise UsageError(f"--global-batch-size {size} does not fit{why}", next_step=next_step)
 
 
 def find_given_micro_batch(run: Run) -> int | None:

@@ -8,7 +8,7 @@ What a trace leaves out (workspaces of libraries, the heap's slack, rounding) is
 measured = offset + factor · predicted in each phase, through the largest size that ran.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import ceil, comb, inf
 
 from advisor.memory.data import Probe
@@ -59,8 +59,9 @@ def choose_guided_size(
     if calibration is not None:
         return calibration
     granule = bounds.find_granule(evidence.ran, GUIDED_LIMITS.resolution_fraction)
-    is_exact = evidence.largest.limit_peak_bytes is not None  # in the currency of the limit
-    doubt_bytes = NOISE_BYTES if is_exact else max(NOISE_BYTES, HIDDEN_FRACTION * capacity)
+    doubt_bytes = max(NOISE_BYTES, HIDDEN_FRACTION * capacity)
+    if evidence.largest.limit_peak_bytes is not None:  # in the currency of the limit
+        doubt_bytes = NOISE_BYTES
     largest = min(law.predict_largest(capacity) for law in phases)
     doubt = largest - min(law.predict_largest(capacity - doubt_bytes) for law in phases)
     if prediction.largest is not None and _agrees(evidence.largest, prediction, bounds):
@@ -81,10 +82,9 @@ def is_refuted(probes: Sequence[Probe], prediction: PredictedMemory) -> bool:
     (smallest, first), (largest, last) = points[0], points[-1]
     if largest == smallest:
         return sum(probe.outcome in TOO_BIG for probe in probes) > len(RETRY_FRACTIONS)
-    predicted = law.predict_bytes(largest) - law.predict_bytes(smallest)
-    measured = last - first
-    allowance = CONSTANT_BYTES + MOST_FACTOR * predicted
-    return measured > allowance or MOST_FACTOR * (measured + NOISE_BYTES) < predicted
+    predicted, measured = law.predict_bytes(largest) - law.predict_bytes(smallest), last - first
+    is_too_much = measured > CONSTANT_BYTES + MOST_FACTOR * predicted
+    return is_too_much or MOST_FACTOR * (measured + NOISE_BYTES) < predicted
 
 
 def _choose_calibration(
@@ -106,11 +106,10 @@ def _choose_calibration(
 
 def _agrees(probe: Probe, prediction: PredictedMemory, bounds: SearchBounds) -> bool:
     """Return whether the peak was that of the simulation."""
-    peak, simulated = probe.peak_bytes, dict(prediction.simulated)
-    if peak is None or bounds.capacity_bytes is None or probe.micro_batch_size not in simulated:
+    peak, simulated = probe.peak_bytes, dict(prediction.simulated).get(probe.micro_batch_size)
+    if peak is None or simulated is None or bounds.capacity_bytes is None:
         return False
-    error = abs(simulated[probe.micro_batch_size] - peak)
-    return error <= AGREEMENT_FRACTION * bounds.capacity_bytes
+    return abs(simulated - peak) <= AGREEMENT_FRACTION * bounds.capacity_bytes
 
 
 def _rise(evidence: Evidence, estimate: float, doubt: float, granule: int) -> float:
@@ -152,23 +151,19 @@ def _count_searchable(probes: int, errors: int) -> int:
 
 def _pair(probes: Sequence[Probe], prediction: PredictedMemory) -> list[_Phase]:
     """Return each phase that was predicted and measured, in the currency of the limit if known."""
-    ran = [probe for probe in probes if probe.outcome == "fit"]
-    return [
-        (MemoryLaw(pieces), points)
-        for pieces, phase in (
-            (prediction.forward_backward, "forward_backward_peak_bytes"),
-            (prediction.optimizer, "optimizer_peak_bytes"),
+    pairs: list[_Phase] = []
+    for pieces, phase in (
+        (prediction.forward_backward, "forward_backward_peak_bytes"),
+        (prediction.optimizer, "optimizer_peak_bytes"),
+    ):
+        points = sorted(
+            (probe.micro_batch_size, peak + (probe.peak_bytes or 0) - (probe.step_peak_bytes or 0))
+            for probe in probes
+            if probe.outcome == "fit" and (peak := getattr(probe, phase)) is not None
         )
-        if pieces and (points := sorted(_list_peaks(ran, phase)))
-    ]
-
-
-def _list_peaks(probes: Sequence[Probe], phase: str) -> Iterator[tuple[int, int]]:
-    for probe in probes:
-        peak = getattr(probe, phase)
-        if peak is not None:
-            counted = (probe.peak_bytes or 0) - (probe.step_peak_bytes or 0)
-            yield probe.micro_batch_size, peak + counted
+        if pieces and points:
+            pairs.append((MemoryLaw(pieces), points))
+    return pairs
 
 
 def _correct(law: MemoryLaw, points: Sequence[tuple[int, int]], capacity: float) -> MemoryLaw:

@@ -1,9 +1,7 @@
 """The memory law fitted to probes: near the largest size one affine piece binds each phase."""
 
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from statistics import fmean, linear_regression
 
 from advisor.memory.data import Probe
@@ -24,24 +22,23 @@ def fit_memory(probes: Sequence[Probe], *, noise_bytes: float = 0.0) -> MemoryLa
     beyond one not yet seen, the peak is larger than the law says. Every slope is raised by what an
     error of `noise_bytes` in each peak could hide, turning about the largest size.
     """
-    ran = [probe for probe in probes if probe.stage == "memory" and probe.outcome == "fit"]
-    lines = [
-        _fit_phase([(probe.micro_batch_size, getattr(probe, phase)) for probe in ran], noise_bytes)
-        for phase in ("forward_backward_peak_bytes", "optimizer_peak_bytes")
-    ]
+    searched = [probe for probe in probes if probe.stage == "memory"]
+    phases = attrgetter("forward_backward_peak_bytes"), attrgetter("optimizer_peak_bytes")
+    lines = (_fit_phase(find_peaks(searched, phase), noise_bytes) for phase in phases)
     known = tuple(line for line in lines if line is not None)
     return MemoryLaw(known) if known else None
 
 
-def find_peaks(probes: Iterable[Probe]) -> dict[int, int]:
-    """Return the most bytes that each size was seen to take."""
-    peaks: dict[int, int] = {}
-    for probe in probes:
-        size = probe.micro_batch_size
-        peak = max(probe.step_peak_bytes or 0, probe.peak_allocated_bytes or 0)
-        if probe.outcome == "fit" and peak:
-            peaks[size] = max(peaks.get(size, 0), peak)
-    return peaks
+def find_peaks(
+    probes: Iterable[Probe],
+    read: Callable[[Probe], int | None] = lambda probe: (
+        max(probe.step_peak_bytes or 0, probe.peak_allocated_bytes or 0) or None
+    ),
+) -> dict[int, int]:
+    """Return the most bytes that each size was seen to take, in ascending order of the sizes."""
+    ran = ((probe.micro_batch_size, read(probe)) for probe in probes if probe.outcome == "fit")
+    # Of several at one size the last in order, which is the largest, stays.
+    return dict(sorted((size, peak) for size, peak in ran if peak is not None))
 
 
 def predict_peak_bytes(size: int, peaks: Mapping[int, int], law: MemoryLaw) -> float:
@@ -50,29 +47,22 @@ def predict_peak_bytes(size: int, peaks: Mapping[int, int], law: MemoryLaw) -> f
     That was fitted to the measured `peaks` and holds near the largest size alone: where samples
     differ in size a small size's worst batch takes nearly all that a large one does, or little.
     """
-    sizes = sorted(peaks)
-    above = bisect_left(sizes, size)
-    if above == len(sizes):
+    below = max((each for each in peaks if each < size), default=None)
+    above = min((each for each in peaks if each >= size), default=None)
+    if above is None:
         return law.predict_bytes(size)
-    if above == 0:
-        return min(law.predict_bytes(size), float(peaks[sizes[0]]))
-    (low, high), part = sizes[above - 1 : above + 1], peaks[sizes[above - 1]]
-    return part + (peaks[high] - part) * (size - low) / (high - low)
+    if below is None:
+        return min(law.predict_bytes(size), float(peaks[above]))
+    return peaks[below] + (peaks[above] - peaks[below]) * (size - below) / (above - below)
 
 
-def _fit_phase(
-    measured: Sequence[tuple[int, int | None]], noise_bytes: float
-) -> AffinePiece | None:
-    known = sorted((size, peak) for size, peak in measured if peak is not None)
-    # Of several probes at one size the worst counts; sorting put it last.
-    points = [(size, float(list(group)[-1][1])) for size, group in groupby(known, itemgetter(0))]
-    if len(points) < 2:
+def _fit_phase(peaks: Mapping[int, int], noise_bytes: float) -> AffinePiece | None:
+    if len(peaks) < 2:
         return None
-    window = _choose_window(points)
-    sizes, peaks = zip(*window, strict=True)
-    slope = max(0.0, linear_regression(sizes, peaks).slope)
+    sizes, window = zip(*_choose_window([*peaks.items()]), strict=True)
+    slope = max(0.0, linear_regression(sizes, window).slope)
     largest = sizes[-1]
-    at_largest = fmean(peaks) + slope * (largest - fmean(sizes))
+    at_largest = fmean(window) + slope * (largest - fmean(sizes))
     slope += 2.0 * noise_bytes / (largest - sizes[0])
     return AffinePiece(at_largest - slope * largest, slope)
 

@@ -9,6 +9,7 @@ The loop is a user's: a batch arrives while the last one is held, and so is the 
 
 import gc
 import itertools
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -64,10 +65,6 @@ class PeakObserver(Observer):
         self.gauge = gauge
         self._start_s = 0.0
 
-    def forget_peaks(self) -> None:
-        """Forget the peaks so far: libraries that try their algorithms do so in the first step."""
-        self.forward_backward_bytes = self.optimizer_bytes = None
-
     @property
     def peak_bytes(self) -> int | None:
         """The largest peak so far."""
@@ -103,20 +100,14 @@ class PeakObserver(Observer):
 
 def run(task: MemoryTask, emit: Emit[Probe]) -> None:
     """Emit one Probe, `fit` or `oom`; any other failure is the model's and is raised."""
-    probe = Probe(
-        stage="memory",
-        session=0,
-        micro_batch_size=task.micro_batch_size,
-        outcome="fit",
-        capacity_bytes=task.capacity_bytes,
-    )
+    probe = task.end("oom")
     try:
         workload, gauge, available_bytes = prepare(task, task.capacity_bytes)
     except Exception as error:
         if not is_device_full(error):
             raise
         message = describe(error)[:MESSAGE_LENGTH]  # it says nothing of the size
-        emit(replace(probe, outcome="oom", available_bytes=0, message=message))
+        emit(replace(probe, available_bytes=0, message=message))
         return
     probe = replace(probe, available_bytes=available_bytes)
     with (
@@ -126,7 +117,7 @@ def run(task: MemoryTask, emit: Emit[Probe]) -> None:
         probe = _run_steps(workload, PeakObserver(gauge), task, probe)
     if failure:
         gc.collect()
-        probe = replace(probe, outcome="oom", message=failure[0])
+        probe = replace(probe, message=failure[0])
     emit(probe)
 
 
@@ -179,13 +170,13 @@ def find_largest(*peaks: int | None) -> int | None:
 
 def _run_steps(workload: Workload, observer: PeakObserver, task: MemoryTask, probe: Probe) -> Probe:
     device, size = workload.device, task.micro_batch_size
-    stepper = workload.make_stepper(size)
+    is_cuda, stepper = device.type == "cuda", workload.make_stepper(size)
     began_s = time.perf_counter()
     batch = workload.take_worst(size, task.largest_samples)
-    probe = replace(probe, batch_s=time.perf_counter() - began_s)
+    batch_s = time.perf_counter() - began_s
     if isinstance(stepper, Training):  # steps that overflow are skipped, and make no state
         stepper.settle_gradient_scale(batch)
-    if device.type == "cuda":
+    if is_cuda:
         torch.cuda.empty_cache()  # so that the steps find the allocator as a loop's would
     batches = itertools.repeat(batch) if device.type == "cpu" else arrive(batch)
     del batch
@@ -193,10 +184,10 @@ def _run_steps(workload: Workload, observer: PeakObserver, task: MemoryTask, pro
     run_steps = partial(train, stepper, batches, (observer,), micro_batch_size=size)
     observer.begin()
     run_steps(most_steps=1)
-    if device.type == "cuda" and task.steps > 1:
-        observer.forget_peaks()
+    if is_cuda and task.steps > 1:  # libraries that try their algorithms do so in the first step
+        observer.forward_backward_bytes = observer.optimizer_bytes = None
     run_steps(most_steps=task.steps - 1)
-    if device.type == "cuda":
+    if is_cuda:
         _settle_allocator(lambda: run_steps(most_steps=1), device)
     growth = _find_growth(observer, lambda steps: run_steps(most_steps=steps))
     probe = replace(
@@ -204,28 +195,39 @@ def _run_steps(workload: Workload, observer: PeakObserver, task: MemoryTask, pro
         steps=task.steps,
         step_times_s=tuple(observer.times_s[: task.steps]),
         growth_bytes_per_step=growth,
+        batch_s=batch_s,
     )
     probe = add_peaks(probe, observer)
-    return replace(probe, accumulates=_accumulates(stepper, batches, size))
+    if isinstance(stepper, UserStep) or stepper.needs_closure or device.type == "cpu":
+        return probe  # no step is made of several, or later stages have no limit
+    with catch_out_of_memory() as failure:  # gradients are held meanwhile
+        train(stepper, batches, (), micro_batch_size=size, accumulation=2, most_steps=1)
+    return replace(probe, accumulates=not failure)
 
 
 def add_peaks(probe: Probe, observer: PeakObserver) -> Probe:
     """Return the probe with what was seen of its memory, `oom` where that is above the limit."""
     peak, gauge, device = observer.peak_bytes, observer.gauge, observer.gauge.device
-    over, is_cuda = gauge.is_over(peak), device.type == "cuda"
-    free, total = torch.cuda.mem_get_info(device) if is_cuda else (0, 0)
-    return replace(
+    over = gauge.is_over(peak)
+    probe = replace(
         probe,
         forward_backward_peak_bytes=observer.forward_backward_bytes,
         optimizer_peak_bytes=observer.optimizer_bytes,
         outcome="oom" if over else "fit",
         message=OVER_LIMIT if over else None,
-        peak_allocated_bytes=peak if is_cuda else None,
-        peak_reserved_bytes=torch.cuda.max_memory_reserved(device) if is_cuda else None,
-        peak_device_used_bytes=total - free if is_cuda else peak,
+        peak_device_used_bytes=peak,
         limit_peak_bytes=gauge.limit_peak_bytes(),
         swapped_bytes=gauge.swapped_bytes(),
-        alloc_retries=_count_retries(device) if is_cuda else None,
+    )
+    if device.type != "cuda":
+        return probe
+    free, total = torch.cuda.mem_get_info(device)
+    return replace(
+        probe,
+        peak_allocated_bytes=peak,
+        peak_reserved_bytes=torch.cuda.max_memory_reserved(device),
+        peak_device_used_bytes=total - free,
+        alloc_retries=_count_retries(device),
     )
 
 
@@ -248,18 +250,6 @@ def _settle_allocator(run_step: Callable[[], None], device: torch.device) -> Non
             return
 
 
-def _accumulates(stepper: Training | UserStep, batches: Iterator[Any], size: int) -> bool | None:
-    """Return whether a step of two micro-batches fits; None where no step is made of several.
-
-    Gradients are held meanwhile. On the CPU later stages have no limit.
-    """
-    if isinstance(stepper, UserStep) or stepper.needs_closure or stepper.device.type == "cpu":
-        return None
-    with catch_out_of_memory() as failure:
-        train(stepper, batches, (), micro_batch_size=size, accumulation=2, most_steps=1)
-    return not failure
-
-
 def _find_growth(observer: PeakObserver, run_steps: Callable[[int], None]) -> int | None:
     """Return by how much each step leaves more memory taken; None where that ends.
 
@@ -269,14 +259,13 @@ def _find_growth(observer: PeakObserver, run_steps: Callable[[int], None]) -> in
     least = max(_LEAK_BYTES, int(_LEAK_FRACTION * (max(held) if peak is None else peak)))
     if len(held) < 3 or held[-1] - held[-2] < least:
         return None
-    before, ends_s = len(held), time.perf_counter() + _LEAK_S
+    most, ends_s = len(held) + _MOST_LEAK_STEPS, time.perf_counter() + _LEAK_S
     with catch_out_of_memory():  # as what the steps leave taken may fill the memory
-        while len(held) - before < _MOST_LEAK_STEPS and time.perf_counter() < ends_s:
+        while len(held) < most and time.perf_counter() < ends_s:
             run_steps(_LEAK_STEPS)
             if min(_list_rises(held)) < least // 2:
                 return None
-    rises = sorted(_list_rises(held))
-    return rises[len(rises) // 2]
+    return statistics.median_high(_list_rises(held))
 
 
 def _list_rises(held: Sequence[int]) -> list[int]:

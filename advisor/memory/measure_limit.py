@@ -39,7 +39,7 @@ class MemoryGauge:
         if device.type == "cpu":
             return_freed_memory()
             _warm_up_cpu()
-            self._baseline_bytes = _read_resident_bytes()
+            self._baseline_bytes = int(psutil.Process().memory_info().rss)
             if capacity_bytes is not None and sys.platform == "linux":
                 self._idle = _read_status()
                 if not {"VmSize", "VmPeak", "VmData"} <= self._idle.keys():
@@ -49,7 +49,9 @@ class MemoryGauge:
         elif capacity_bytes is not None and device.type == "cuda":
             total = torch.cuda.get_device_properties(device).total_memory
             allowed = torch.cuda.get_per_process_memory_fraction(device)  # a user's own cap stands
-            fraction = min(allowed, _keep_page(capacity_bytes) / total)
+            if has_expandable_segments():  # which pages come and go is another in each loop
+                capacity_bytes = max(1, capacity_bytes - LARGE_SEGMENT_BYTES)
+            fraction = min(allowed, capacity_bytes / total)
             torch.cuda.set_per_process_memory_fraction(fraction, device)
         elif capacity_bytes is not None:
             fraction = min(1.0, capacity_bytes / torch.mps.recommended_max_memory())
@@ -91,7 +93,7 @@ class MemoryGauge:
         """Return whether a peak is above the limit, which not every device enforces."""
         counted = self.limit_peak_bytes()
         if counted is None:
-            counted = max((peak for peak in peaks if peak is not None), default=0)
+            counted = max(filter(None, peaks), default=0)
         return self._capacity_bytes is not None and counted > self._capacity_bytes
 
     def held_bytes(self) -> int:
@@ -105,23 +107,13 @@ class MemoryGauge:
             return torch.mps.current_allocated_memory()
         if self._idle is not None:
             return _read_status()["VmData"] - self._idle["VmData"]
-        return max(0, _read_resident_bytes() - self._baseline_bytes)
+        return max(0, int(psutil.Process().memory_info().rss) - self._baseline_bytes)
 
     def swapped_bytes(self) -> int | None:
         """Return by how much more of the process is swapped out than before, None if unknown."""
         if self.device.type != "cpu" or self._swapped_before_bytes is None:
             return None
         return max(0, _read_status()["VmSwap"] - self._swapped_before_bytes)
-
-
-def _keep_page(capacity_bytes: int) -> int:
-    """Return the limit of a probe, with one page of expandable segments less.
-
-    Which of them come and go near the limit is another in each loop.
-    """
-    if not has_expandable_segments():
-        return capacity_bytes
-    return max(1, capacity_bytes - LARGE_SEGMENT_BYTES)
 
 
 def _warm_up_cpu() -> None:
@@ -131,10 +123,6 @@ def _warm_up_cpu() -> None:
     torch.autograd.backward(loss)
     torch.optim.AdamW(layer.parameters()).step()
     torch.ones(256, 256) @ torch.ones(256, 256)
-
-
-def _read_resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
 
 
 def _read_peak_resident_bytes() -> int:

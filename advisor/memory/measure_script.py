@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from advisor.engine.worker.emitter import Emitter
 from advisor.engine.worker.failure import describe
-from advisor.memory.data import MemoryTask, Probe
+from advisor.memory.data import MemoryTask
 from advisor.memory.measure import MESSAGE_LENGTH, PeakObserver, add_peaks, open_gauge
 from advisor.training.data import WorkloadSpec
 from advisor.training.device_failure import is_out_of_memory
@@ -25,14 +25,7 @@ def run(task: MemoryTask, emit: Emitter) -> None:
     device = resolve_device(task.workload.device)
     gauge, available_bytes = open_gauge(device, task.capacity_bytes)
     observer = PeakObserver(gauge)
-    probe = Probe(
-        stage="memory",
-        session=0,
-        micro_batch_size=task.micro_batch_size,
-        outcome="oom",
-        capacity_bytes=task.capacity_bytes,
-        available_bytes=available_bytes,
-    )
+    probe = replace(task.end("oom"), available_bytes=available_bytes)
 
     def finish(failure: str | None) -> None:
         times = tuple(observer.times_s[1:])
@@ -43,8 +36,7 @@ def run(task: MemoryTask, emit: Emitter) -> None:
             text = f"{task.workload.target} ended after {count_of(steps, 'step')}"
             emit(replace(probe, outcome="error", steps=steps, message=text))
         else:
-            found = replace(probe, steps=len(times), step_times_s=times)
-            emit(add_peaks(found, observer))
+            emit(add_peaks(replace(probe, steps=len(times), step_times_s=times), observer))
 
     follow_to_the_limit(
         task.workload,

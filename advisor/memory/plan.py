@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from math import ceil, floor, inf, lcm
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -9,7 +10,7 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.spec import Limits
 from advisor.memory.data import PROBES, MemoryConclusion, MemoryMethod, Probe
 from advisor.memory.guided import GUIDED_LIMITS, choose_guided_size, is_refuted
-from advisor.memory.law import fit_memory
+from advisor.memory.law import find_peaks, fit_memory
 from advisor.memory.refusals import (
     MOST_REFUSALS,
     are_multiples_refused,
@@ -27,7 +28,6 @@ from advisor.memory.search import (
 from advisor.memory.split import split_batch
 from advisor.memory.surroundings import judge_surroundings, leave_out_disturbed
 from advisor.predict.data import PREDICTED_MEMORY, LimitedBy, PredictedMemory
-from advisor.predict.law import AffinePiece
 from advisor.training.data import WorkloadFacts
 
 #: Probes of one search: each costs a process and three steps. Without a prediction most searches
@@ -70,18 +70,20 @@ def choose_next_micro_batch_size(
     at or above one that did not fit are not tried: near the limit fitting is not monotone.
     """
     probes = leave_out_disturbed(_select(history))
-    if all(probe.outcome in TOO_BIG for probe in probes):
+    too_big = [probe.micro_batch_size for probe in probes if probe.outcome in TOO_BIG]
+    if len(too_big) == len(probes):
         firsts = (bounds.base_micro_batch_size, bounds.min_micro_batch_size)
-        tried = [bounds.largest_allowed + 1, *(probe.micro_batch_size for probe in probes)]
-        return next((size for size in firsts if size is not None and size < min(tried)), None)
+        least = min(too_big, default=bounds.largest_allowed + 1)
+        return next((size for size in firsts if size is not None and size < least), None)
     refused = list_refused(probes)
-    if refused:
-        if len(refused) >= MOST_REFUSALS:
-            return None
-        if are_multiples_refused(probes):
-            return _choose_doubling(probes, bounds)
-        bounds = narrow_bounds(bounds, probes)
-        probes = [probe for probe in probes if probe.outcome != "refused"]
+    if len(refused) >= MOST_REFUSALS:
+        return None
+    if refused and are_multiples_refused(probes):
+        size = 2 * max(probe.micro_batch_size for probe in probes if probe.outcome == "fit")
+        is_open = size <= bounds.largest_allowed and size < min(too_big, default=inf)
+        return size if is_open and size not in refused else None
+    bounds = narrow_bounds(bounds, probes)
+    probes = [probe for probe in probes if probe.outcome != "refused"]
     guide = prediction if choose_method(probes, bounds, prediction) == "guided" else None
     # A refuted prediction has cost errors of its own.
     ooms = MAX_OOMS if prediction is None else GUIDED_LIMITS.ooms
@@ -90,26 +92,17 @@ def choose_next_micro_batch_size(
     if evidence is None:
         return None
     if guide is None:
-        size = choose_affine_size(evidence, bounds)
+        wanted = choose_affine_size(evidence, bounds)
     else:
-        size = choose_guided_size(evidence, bounds, guide)
+        wanted = choose_guided_size(evidence, bounds, guide)
     multiple = bounds.batch_multiple
-    most = floor(min(size, evidence.ceiling))
+    most = floor(min(wanted, evidence.ceiling))
     return max(most - most % multiple, evidence.ran + multiple)
 
 
 def narrow_bounds(bounds: SearchBounds, probes: Sequence[Probe]) -> SearchBounds:
     """Return the bounds with the sizes left that may run, where the model refused others."""
-    multiple = lcm(bounds.batch_multiple, find_multiple(probes))
-    return replace(bounds, batch_multiple=multiple)
-
-
-def _choose_doubling(probes: Sequence[Probe], bounds: SearchBounds) -> int | None:
-    """Return twice the largest size that ran; None where that is known not to run."""
-    size = 2 * max(probe.micro_batch_size for probe in probes if probe.outcome == "fit")
-    too_big = min((p.micro_batch_size for p in probes if p.outcome in TOO_BIG), default=inf)
-    is_open = size <= bounds.largest_allowed and size < too_big
-    return size if is_open and size not in list_refused(probes) else None
+    return replace(bounds, batch_multiple=lcm(bounds.batch_multiple, find_multiple(probes)))
 
 
 def choose_method(
@@ -139,11 +132,12 @@ def conclude_memory(
     searched = _select(probes)
     trusted, disturbances = judge_surroundings(searched)
     fits = [probe for probe in trusted if probe.outcome == "fit"]
-    failed_sizes = [probe.micro_batch_size for probe in trusted if probe.outcome in TOO_BIG]
-    ran = _find_largest(fits)
+    failed = {probe.micro_batch_size for probe in trusted if probe.outcome in TOO_BIG}
+    kernels = [probe.micro_batch_size for probe in trusted if probe.outcome == "kernel"]
     refused = [probe for probe in searched if probe.outcome == "refused"]
+    ran = _find_largest(fits)
     bounds = narrow_bounds(bounds, searched)
-    failed_above = min((size for size in failed_sizes if ran is None or size > ran), default=None)
+    failed_above = min((size for size in failed if ran is None or size > ran), default=None)
     is_closed = (
         ran is not None and failed_above is not None and bounds.is_gap_closed(ran, failed_above)
     )
@@ -151,9 +145,7 @@ def conclude_memory(
     if ran is not None and ran >= bounds.largest_allowed:
         limited_by = "dataset" if bounds.max_micro_batch_size == dataset_size else "cap"
     elif failed_above is not None and (complete or is_closed or ran is None):
-        limited_by = "memory"
-        if any((p.micro_batch_size, p.outcome) == (failed_above, "kernel") for p in trusted):
-            limited_by = "kernel"
+        limited_by = "kernel" if failed_above in kernels else "memory"
     elif complete and refused:
         limited_by = "model"
     verified = limited_by in {"dataset", "cap"} or is_closed
@@ -161,15 +153,22 @@ def conclude_memory(
         limited_by = "memory"  # the search ended at a failure, though not at one that proves it
     law = fit_memory(fits)
     line = None if law is None or ran is None else law.find_binding(ran)
+    peaks = find_peaks(fits, attrgetter("peak_bytes"))
+    # A line that begins below zero, or above what a size took, is a local slope.
+    most = _MOST_OVER_PEAK * min(peaks.values(), default=inf)
+    fixed_bytes = line.fixed_bytes if line is not None and 0.0 <= line.fixed_bytes <= most else None
+    headroom_at_max_bytes = None
+    if bounds.capacity_bytes is not None and ran in peaks:
+        headroom_at_max_bytes = max(0, bounds.capacity_bytes - peaks[ran])
     return MemoryConclusion(
         max_micro_batch_size=ran,
         verified=verified,
         limited_by=limited_by,
-        fixed_bytes=_find_fixed_bytes(line, fits),
+        fixed_bytes=fixed_bytes,
         bytes_per_sample=None if line is None else line.bytes_per_sample,
         capacity_bytes=bounds.capacity_bytes,
         headroom_bytes=headroom_bytes,
-        smallest_failed=min(failed_sizes, default=None),
+        smallest_failed=min(failed, default=None),
         probes=len(searched),
         ooms=sum(probe.outcome in {"oom", "spill"} for probe in searched),
         upper_bound=failed_above,
@@ -177,7 +176,7 @@ def conclude_memory(
         largest_without_retries=_find_largest(p for p in fits if p.alloc_retries == 0),
         refused=tuple(probe.micro_batch_size for probe in refused),
         refusal=next((probe.message for probe in refused), None),
-        headroom_at_max_bytes=_find_headroom_bytes(fits, bounds.capacity_bytes),
+        headroom_at_max_bytes=headroom_at_max_bytes,
         method=method,
         disturbances=disturbances,
     )
@@ -189,24 +188,6 @@ def _select(probes: Sequence[Probe]) -> list[Probe]:
 
 def _find_largest(probes: Iterable[Probe]) -> int | None:
     return max((probe.micro_batch_size for probe in probes), default=None)
-
-
-def _find_fixed_bytes(line: AffinePiece | None, fits: Sequence[Probe]) -> float | None:
-    """Return what the line has at size zero; None where nothing takes that amount.
-
-    A line that begins below zero, or above what a size took, is a local slope.
-    """
-    peaks = [peak for probe in fits if (peak := probe.peak_bytes) is not None]
-    most = _MOST_OVER_PEAK * min(peaks, default=inf)
-    return line.fixed_bytes if line is not None and 0.0 <= line.fixed_bytes <= most else None
-
-
-def _find_headroom_bytes(fits: Sequence[Probe], capacity_bytes: int | None) -> int | None:
-    """Return what the largest size leaves of the limit, by the count nearest to the limit's own."""
-    largest = _find_largest(fits)
-    peaks = [probe.peak_bytes for probe in fits if probe.micro_batch_size == largest]
-    known = [peak for peak in peaks if peak is not None]
-    return None if capacity_bytes is None or not known else max(0, capacity_bytes - max(known))
 
 
 def _conclude(conclusions: Conclusions) -> MemoryConclusion | None:

@@ -1,4 +1,4 @@
-"""Sizes that a model does not run whatever the memory, and which others may run all the same.
+"""How a size ends whose error does not say so, and sizes that a model refuses whatever the memory.
 
 A queue that the batch must divide, a reshape to groups of samples or a table of fixed length refuse
 sizes of their own. Where multiples of the size that ran first are refused too, only it times powers
@@ -6,11 +6,39 @@ of two is left: what divides a round number, or a limit, is then still found.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from advisor.memory.data import Probe
 
 #: Refusals after which no further size is tried.
 MOST_REFUSALS = 6
+#: By a library that found no memory for a workspace, or for itself.
+_MEMORY = (
+    "unable to find an engine to execute this computation",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_EXECUTION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_NOT_SUPPORTED",
+    "CUBLAS_STATUS_EXECUTION_FAILED",
+    "CUBLAS_STATUS_NOT_SUPPORTED",
+)
+#: By a kernel whose grid or whose 32-bit indices end, however much memory there is.
+_KERNEL = (
+    "invalid configuration argument",
+    "32-bit index math",
+    "canUse32BitIndexMath",
+    "INT_MAX",
+    "integer out of range",
+    "exceeds the grid limit",
+)
+
+
+def judge_failure(message: str) -> Literal["oom", "kernel", "refused"]:
+    """Return how a size ended whose error reads so, once a smaller one ran."""
+    if any(text in message for text in _MEMORY):
+        return "oom"
+    return "kernel" if any(text in message for text in _KERNEL) else "refused"
 
 
 def list_refused(probes: Iterable[Probe]) -> list[int]:
@@ -20,8 +48,8 @@ def list_refused(probes: Iterable[Probe]) -> list[int]:
 
 def find_multiple(probes: Sequence[Probe]) -> int:
     """Return of what sizes are to be multiples, so that they may run."""
-    ran, refused = _list_ran(probes), list_refused(probes)
-    return ran[0] if ran and refused else 1
+    ran = _list_ran(probes)
+    return ran[0] if ran and list_refused(probes) else 1
 
 
 def are_multiples_refused(probes: Sequence[Probe]) -> bool:
@@ -35,12 +63,11 @@ def may_run(size: int, probes: Sequence[Probe]) -> bool:
     ran, refused = _list_ran(probes), list_refused(probes)
     if size in ran or not refused:
         return True
-    if size in refused:
-        return False
-    if not are_multiples_refused(probes):
-        return size % ran[0] == 0 or ran[0] % size == 0
     larger, smaller = max(size, ran[0]), min(size, ran[0])
-    return size < max(ran) and larger % smaller == 0 and (larger // smaller).bit_count() == 1
+    if size in refused or larger % smaller:
+        return False
+    is_power = (larger // smaller).bit_count() == 1
+    return not are_multiples_refused(probes) or (size < max(ran) and is_power)
 
 
 def _list_ran(probes: Iterable[Probe]) -> list[int]:

@@ -69,7 +69,7 @@ class SearchBounds(msgspec.Struct, frozen=True, kw_only=True):
         return max(1, floor(fraction * size / self.batch_multiple)) * self.batch_multiple
 
     def is_gap_closed(
-        self, ran: int, failed: int, resolution_fraction: float = RESOLUTION_FRACTION
+        self, ran: int, failed: float, resolution_fraction: float = RESOLUTION_FRACTION
     ) -> bool:
         """Return whether no size of interest lies between one that ran and one that did not."""
         return failed - ran <= max(self.batch_multiple, resolution_fraction * ran)
@@ -114,15 +114,11 @@ def read_evidence(
     if left <= 0 or len(too_big) >= limits.ooms:
         return None
     largest = max(fits, key=lambda probe: probe.micro_batch_size)
-    ran, ceiling = largest.micro_batch_size, bounds.largest_allowed
-    if failures:
-        if bounds.is_gap_closed(ran, min(failures), limits.resolution_fraction):
-            return None
-        ceiling = min(ceiling, min(failures) - bounds.batch_multiple)
-    if ran >= ceiling:
+    ran, least = largest.micro_batch_size, min(failures, default=inf)
+    ceiling = min(bounds.largest_allowed, least - bounds.batch_multiple)
+    if ran >= ceiling or bounds.is_gap_closed(ran, least, limits.resolution_fraction):
         return None
-    failed = min(too_big, default=None)
-    return Evidence(fits, largest, failed, len(too_big), left, ceiling)
+    return Evidence(fits, largest, min(too_big, default=None), len(too_big), left, ceiling)
 
 
 def choose_affine_size(evidence: Evidence, bounds: SearchBounds) -> float:
@@ -141,9 +137,7 @@ def choose_affine_size(evidence: Evidence, bounds: SearchBounds) -> float:
 
 def _predict_largest(law: MemoryLaw | None, capacity_bytes: float | None) -> float:
     """Return the largest whole size that the law allows, infinity where it allows any."""
-    if law is None or capacity_bytes is None:
-        return inf
-    largest = law.predict_largest(capacity_bytes)
+    largest = inf if law is None or capacity_bytes is None else law.predict_largest(capacity_bytes)
     return largest if largest == inf else floor(largest)
 
 
@@ -189,6 +183,5 @@ def _climb(evidence: Evidence, bounds: SearchBounds, safe: float, predicted: flo
     granule = bounds.find_granule(ran, RESOLUTION_FRACTION)
     if ran + granule < safe < evidence.failed:
         return safe
-    end = min(evidence.failed, max(predicted, ran) + granule)
-    granules = ceil((end - ran) / granule)
+    granules = ceil((min(evidence.failed, max(predicted, ran) + granule) - ran) / granule)
     return ran + ceil(granules / (evidence.left + 1)) * granule

@@ -43,7 +43,8 @@ def split_batch(
     the `largest` that fits; where gradients are held from one to the next, to the `largest_part`.
     """
     whole, least = global_batch_size, max(smallest, 1)
-    parts = [part for part in _list_divisors(whole) if least <= part < whole]
+    small = [each for each in range(1, isqrt(whole) + 1) if whole % each == 0]
+    parts = sorted({*small, *(whole // each for each in small)} - {whole}, reverse=True)
     most = largest if largest_part is None else min(largest, largest_part)
     for size in (whole, *((preferred or whole, *parts) if may_split else ())):
         if (
@@ -53,12 +54,6 @@ def split_batch(
         ):
             return size, whole // size
     return None
-
-
-def _list_divisors(number: int) -> list[int]:
-    """Return what divides a number, largest first."""
-    small = [each for each in range(1, isqrt(number) + 1) if number % each == 0]
-    return sorted({*small, *(number // each for each in small)}, reverse=True)
 
 
 def can_split(facts: WorkloadFacts) -> bool:

@@ -5,13 +5,15 @@ import time
 
 from msgspec.structs import replace
 
+from advisor.device.allocator_settings import has_expandable_segments
+from advisor.device.catalogue import recognise_gpu
 from advisor.engine.budget import PROBE_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_MEMORY
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.run import Run
-from advisor.errors import DeviceError, SampleError, UsageError, WorkloadError
+from advisor.errors import AdvisorError, DeviceError, SampleError, UsageError, WorkloadError
 from advisor.memory.data import PROBES, MemoryTask, Outcome, Probe
-from advisor.memory.failures import judge_failure
 from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size, narrow_bounds
+from advisor.memory.refusals import judge_failure
 from advisor.memory.search import SearchBounds
 from advisor.memory.surroundings import (
     can_spill,
@@ -19,13 +21,19 @@ from advisor.memory.surroundings import (
     find_spill,
     judge_surroundings,
 )
-from advisor.memory.trace_stage import keep_prediction, simulate_peak
-from advisor.predict.data import PREDICTED_MEMORY
+from advisor.predict.buffers import find_card
+from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, TRACE, TraceTask
+from advisor.predict.footprint import predict_on_card
+from advisor.predict.pieces import derive_pieces
+from advisor.predict.replay import AllocatorSettings, replay_allocator
+from advisor.predict.roofline import cost_step
 
 #: Steps that took less than this were not timed well enough to be multiplied.
 _SHORTEST_STEPS_S = 0.005
 #: A probe that the time left makes smaller than asked must still grow by this to tell anything.
 _LEAST_GROWTH = 1.5
+#: Share of the trace's time above which a worker's start leaves too little of it.
+_TRACE_START_FRACTION = 0.5
 
 
 def measure_base(run: Run) -> float:
@@ -36,7 +44,7 @@ def measure_base(run: Run) -> float:
     """
     bounds = _choose_bounds(run)
     _refuse_empty_range(run, bounds)
-    while not (fits := [probe for probe in _list_probes(run) if probe.outcome == "fit"]):
+    while not (fits := _list_probes(run, "fit")):
         size = choose_next_micro_batch_size(_list_probes(run), bounds)
         if size is None:
             raise _refuse_all(run, bounds)
@@ -70,22 +78,29 @@ def _choose_bounds(run: Run) -> SearchBounds:
     return choose_bounds(run.facts, run.spec.limits, run.capacity_bytes)
 
 
-def _list_probes(run: Run) -> list[Probe]:
-    return [probe for probe in run.record.all(PROBES) if probe.stage == "memory"]
+def _list_probes(run: Run, outcome: Outcome | None = None) -> list[Probe]:
+    searched = (probe for probe in run.record.all(PROBES) if probe.stage == "memory")
+    return [probe for probe in searched if outcome in {None, probe.outcome}]
 
 
 def _try_size(run: Run, size: int, bounds: SearchBounds, steps_s: float) -> bool:
     """Probe the size, or a smaller one whose steps take less; return whether there is one."""
-    history = _list_probes(run)
-    affordable = _choose_affordable(size, history, narrow_bounds(bounds, history), steps_s)
+    narrowed = narrow_bounds(bounds, _list_probes(run))
+    affordable = _choose_affordable(size, _list_probes(run, "fit"), narrowed, steps_s)
     if affordable is None:
         return False
     run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
-    probe = _probe(run, affordable, history)
+    probe = _probe(run, affordable)
     run.add(PROBES, probe)
     if probe.outcome == "fit":
-        simulate_peak(run, affordable)
-    _refuse_leak(run, probe)
+        _simulate_peak(run, affordable)
+    if probe.growth_bytes_per_step is not None:
+        raise WorkloadError(
+            f"{run.facts.file}: memory grows by {probe.growth_bytes_per_step / 2**20:.1f} MiB with "
+            f"each step at batch {affordable}, and no end of it was seen, so no size fits for long",
+            next_step="Look for tensors kept from step to step, such as losses or outputs appended "
+            "to a list: append loss.item() or .detach() them.",
+        )
     if probe.outcome == "timeout":
         run.progress.note(f"memory: batch {affordable} took too long")
     if probe.outcome == "refused":
@@ -97,30 +112,74 @@ def _choose_size(run: Run, bounds: SearchBounds, deadline: float) -> int | None:
     """Return the size to probe next; traces the model where the first does not suffice."""
     history = _list_probes(run)
     size = choose_next_micro_batch_size(history, bounds, run.record.get(PREDICTED_MEMORY))
-    is_first = [probe.outcome for probe in history if probe.outcome == "fit"] == ["fit"]
-    if (
-        not is_first
-        or history[-1].outcome != "fit"
-        or size is None
-        or size >= bounds.largest_allowed
-        or run.facts.is_step_only
-        or run.facts.script is not None
-    ):
+    is_first = len(_list_probes(run, "fit")) == 1 and history[-1].outcome == "fit"
+    can_trace = not run.facts.is_step_only and run.facts.script is None
+    if not (is_first and can_trace) or size is None or size >= bounds.largest_allowed:
         return size
     run.progress.stage("memory: trace", left_s=run.left_s)
-    most_s = TRACE_OF_MEMORY * (deadline - time.monotonic())
-    why = keep_prediction(run, most_s)
-    simulate_peak(run, history[-1].micro_batch_size)
+    why = _keep_prediction(run, TRACE_OF_MEMORY * (deadline - time.monotonic()))
+    _simulate_peak(run, history[-1].micro_batch_size)
     if why is not None:
         run.progress.note(f"memory: no trace, so the search goes by its probes alone ({why})")
     return choose_next_micro_batch_size(history, bounds, run.record.get(PREDICTED_MEMORY))
 
 
+def _keep_prediction(run: Run, most_s: float) -> str | None:
+    """Keep the peaks that a trace predicts within the time, or return why there are none."""
+    if run.start_s > _TRACE_START_FRACTION * most_s:
+        return "a worker takes too long to start"
+    settings = find_settings(run)
+    task = TraceTask(
+        workload=run.spec.workload,
+        operators="cpu" if settings is None else "cuda",
+        largest_samples=run.facts.largest_samples,
+        min_micro_batch_size=run.facts.min_micro_batch_size,
+        batch_multiple=run.spec.limits.batch_multiple,
+    )
+    try:
+        (trace,) = run.runner.run(task, timeout_s=most_s)
+    except AdvisorError as error:
+        return error.message
+    if not trace.serves_every_size:
+        return trace.reason or "its allocations differ from size to size"
+    if settings is None:
+        prediction = derive_pieces(trace)
+    else:
+        prediction = predict_on_card(trace, capacity_bytes=run.capacity_bytes, settings=settings)
+    run.hold(TRACE, trace)
+    run.set(PREDICTED_MEMORY, prediction)
+    run.set(STEP_COST, cost_step(trace))
+    return None
+
+
+def _simulate_peak(run: Run, size: int) -> None:
+    """Add to the prediction the peak of a size by the simulated allocator, if there is one."""
+    trace, settings = run.held(TRACE), find_settings(run)
+    prediction = run.record.get(PREDICTED_MEMORY)
+    if trace is None or prediction is None or settings is None or prediction.largest is None:
+        return
+    if size not in dict(prediction.simulated):
+        peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=None)
+        simulated = (*prediction.simulated, (size, peaks.allocated_bytes))
+        run.set(PREDICTED_MEMORY, replace(prediction, simulated=simulated))
+
+
+def find_settings(run: Run) -> AllocatorSettings | None:
+    """Return what the device's allocator is, by its card and the user's own settings; CUDA only."""
+    if run.environment.device.kind != "cuda":
+        return None
+    gpu = recognise_gpu(run.environment.device.name)
+    return AllocatorSettings(
+        expandable_segments=has_expandable_segments(),
+        workspace_bytes=0 if gpu is None else gpu.workspace_bytes,
+        card=find_card(gpu),
+    )
+
+
 def _choose_affordable(
-    size: int, history: list[Probe], bounds: SearchBounds, steps_s: float
+    size: int, ran: list[Probe], bounds: SearchBounds, steps_s: float
 ) -> int | None:
     """Return the size, a smaller one where its steps would outlast the time, or None."""
-    ran = [probe for probe in history if probe.outcome == "fit"]
     if not ran:
         return size
     largest = max(ran, key=lambda probe: probe.micro_batch_size)
@@ -134,8 +193,10 @@ def _choose_affordable(
     return smaller if smaller >= _LEAST_GROWTH * largest.micro_batch_size else None
 
 
-def _probe(run: Run, size: int, history: list[Probe]) -> Probe:
+def _probe(run: Run, size: int) -> Probe:
     """Return the probe of a size; `spill` where it ran, but not in the memory it was meant to."""
+    history = _list_probes(run)
+    ran = [probe.micro_batch_size for probe in _list_probes(run, "fit")]
     task = MemoryTask(
         workload=run.spec.workload,
         micro_batch_size=size,
@@ -146,18 +207,14 @@ def _probe(run: Run, size: int, history: list[Probe]) -> Probe:
         probe = _run_task(run, task)
     except WorkerDeathError as death:
         probe = _judge_death(run, task, death)
-    except WorkerTimeoutError as error:
-        if not any(probe.outcome == "fit" for probe in history):
-            raise
-        probe = _fail(task, "timeout", error.message)
     except WorkloadError as error:
-        if isinstance(error, SampleError) or not any(p.outcome == "fit" for p in history):
+        if not ran or isinstance(error, SampleError):
             raise
-        is_larger = any(p.outcome == "fit" and p.micro_batch_size < size for p in history)
-        outcome = judge_failure(error.message) if is_larger else "refused"
-        probe = _fail(task, outcome, error.message)
+        outcome: Outcome = judge_failure(error.message) if min(ran) < size else "refused"
+        is_late = isinstance(error, WorkerTimeoutError)
+        probe = task.end("timeout" if is_late else outcome, error.message)
     if probe.outcome == "error":
-        probe = _judge_early_end(run, probe, history)
+        probe = _judge_early_end(run, probe, is_first=not ran)
     why = find_spill(probe, history, timed=can_spill(run.environment))
     if why is not None:
         probe = replace(probe, outcome="spill", message=why)
@@ -182,51 +239,38 @@ def _judge_death(run: Run, task: MemoryTask, death: WorkerDeathError) -> Probe:
         try:
             return _run_task(run, task)
         except WorkerDeathError as again:
-            unlimited = replace(task, capacity_bytes=None)
-            probe = _run_task(run, unlimited)  # raises where the model is broken
+            probe = _run_task(run, replace(task, capacity_bytes=None))  # raises where it is broken
             return replace(probe, outcome="oom", steps=0, message=again.message)
     ran = any(probe.outcome == "fit" for probe in run.record.all(PROBES))
     is_smallest = task.micro_batch_size <= run.facts.min_micro_batch_size
     if death.code == -signal.SIGKILL and (ran or not is_smallest):
-        return _fail(task, "oom", death.message)
+        return task.end("oom", death.message)
     raise death
 
 
-def _judge_early_end(run: Run, probe: Probe, history: list[Probe]) -> Probe:
+def _judge_early_end(run: Run, probe: Probe, *, is_first: bool) -> Probe:
     """Return out of memory for a script that ended early; WorkloadError where no batch went on.
 
     It caught what its loop raised; where the data may have ended, nothing is known of the size.
     """
-    if not any(each.outcome == "fit" for each in history):
+    if is_first:
         raise WorkloadError(
             f"{probe.message}, too few to measure", next_step="Let it run for more steps or epochs."
         )
-    size, samples = probe.micro_batch_size, run.facts.dataset_size
-    if samples is not None and size * (probe.steps + 2) > samples:
+    samples = run.facts.dataset_size
+    if samples is not None and probe.micro_batch_size * (probe.steps + 2) > samples:
         return probe
-    text = f"{probe.message}, and caught what ended it"
-    return replace(probe, outcome="oom", message=text)
-
-
-def _fail(task: MemoryTask, outcome: Outcome, message: str) -> Probe:
-    return Probe(
-        stage="memory",
-        session=0,
-        micro_batch_size=task.micro_batch_size,
-        outcome=outcome,
-        capacity_bytes=task.capacity_bytes,
-        message=message,
-    )
+    return replace(probe, outcome="oom", message=f"{probe.message}, and caught what ended it")
 
 
 def _refuse_empty_range(run: Run, bounds: SearchBounds) -> None:
     smallest, largest = bounds.min_micro_batch_size, bounds.max_micro_batch_size
     if largest is None or largest >= smallest:
         return
-    cap = run.spec.limits.max_micro_batch_size
-    if cap == largest:
+    if largest == run.spec.limits.max_micro_batch_size:
         raise UsageError(
-            f"--max-batch {cap} is below {smallest}, the smallest batch that {run.facts.file} runs",
+            f"--max-batch {largest} is below {smallest}, the smallest batch that "
+            f"{run.facts.file} runs",
             next_step="Give a larger --max-batch.",
         )
     raise WorkloadError(
@@ -244,16 +288,4 @@ def _refuse_all(run: Run, bounds: SearchBounds) -> DeviceError:
         f"{run.facts.file}: not even a batch of {bounds.min_micro_batch_size} fits in "
         f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}{why}",
         next_step="Raise --memory-limit, or make the model or its samples smaller.",
-    )
-
-
-def _refuse_leak(run: Run, probe: Probe) -> None:
-    if probe.growth_bytes_per_step is None:
-        return
-    raise WorkloadError(
-        f"{run.facts.file}: memory grows by {probe.growth_bytes_per_step / 2**20:.1f} MiB with "
-        f"each step at batch {probe.micro_batch_size}, and no end of it was seen, so no size fits "
-        "for long",
-        next_step="Look for tensors kept from step to step, such as losses or outputs appended to "
-        "a list: append loss.item() or .detach() them.",
     )

@@ -26,7 +26,7 @@ SWAPPED_FRACTION = 0.01
 #: Copies of the parameters that an optimizer keeps as its state.
 _STATE_COPIES = {
     **dict.fromkeys(("Adam", "AdamW", "NAdam", "RAdam", "Adamax"), 2),
-    **dict.fromkeys(("RMSprop", "Adagrad", "Lion", "Signum", "SGD with momentum"), 1),
+    **dict.fromkeys(("RMSprop", "Adagrad", "Lion", "Signum"), 1),
 }
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _AMOUNT = r"(?P<{}>[\d.]+ (?:bytes|[KMGT]iB))"
@@ -58,24 +58,17 @@ class FailedAllocation(NamedTuple):
     #: The cap in force, where the message names one.
     allowed: int | None = None
 
-    @property
-    def held(self) -> int:
-        """By the allocator of this process."""
-        return self.allocated + self.unallocated
-
 
 def judge_surroundings(probes: Sequence[Probe]) -> Surroundings:
     """Return which memory probes are evidence about their size, and what the surroundings did."""
     trusted, disturbances = [], []
-    fits = [probe.micro_batch_size for probe in probes if probe.outcome == "fit"]
+    largest = max((p.micro_batch_size for p in probes if p.outcome == "fit"), default=0)
     for probe in probes:
         taken = _name_taken_memory(probe)
         if taken is None or probe.outcome != "oom":
             trusted.append(probe)
-        found = taken or _name_failure(probe, max(fits, default=0))
-        if found is not None:
-            disturbances.append(found)
-    return Surroundings(tuple(trusted), tuple(dict.fromkeys(disturbances)))
+        disturbances.append(taken or _name_failure(probe, largest))
+    return Surroundings(tuple(trusted), tuple(dict.fromkeys(filter(None, disturbances))))
 
 
 def leave_out_disturbed(probes: Sequence[Probe]) -> list[Probe]:
@@ -116,17 +109,16 @@ def explain_state_size(facts: WorkloadFacts, capacity_bytes: int) -> str | None:
         return None
     trained = parameters * (facts.trainable_parameter_count or 0) // count
     name = "" if optimizer is None else optimizer.name
+    copies = _STATE_COPIES.get(name, 0)
     if optimizer is not None and name == "SGD" and optimizer.momentum:
-        name = "SGD with momentum"
-    state = _STATE_COPIES.get(name, 0) * trained
-    total = parameters + trained + state
+        copies = 1
+    parts = {"parameters": parameters, "gradients": trained, "optimizer state": copies * trained}
+    total = sum(parts.values())
     if total <= capacity_bytes:
         return None
-    parts = f"parameters {render_bytes(parameters)}, gradients {render_bytes(trained)}"
-    if state:
-        parts += f", optimizer state {render_bytes(state)}"
+    named = ", ".join(f"{part} {render_bytes(size)}" for part, size in parts.items() if size)
     return (
-        f"the training state alone needs {render_bytes(total)} ({parts}), the limit is "
+        f"the training state alone needs {render_bytes(total)} ({named}), the limit is "
         f"{render_bytes(capacity_bytes)}"
     )
 
@@ -171,11 +163,9 @@ def find_spill(probe: Probe, earlier: Sequence[Probe], *, timed: bool) -> str | 
 
 def _predict_step_s(size: int, earlier: Sequence[Probe]) -> float | None:
     """Return the longest step that the smaller sizes predict, None with fewer than two of them."""
-    times: dict[int, float] = {}
-    for probe in earlier:
-        if probe.outcome == "fit" and probe.step_times_s and probe.micro_batch_size < size:
-            step_s = min(probe.step_times_s)
-            times[probe.micro_batch_size] = min(step_s, times.get(probe.micro_batch_size, step_s))
+    seen = [(p.micro_batch_size, p.step_times_s) for p in earlier if p.outcome == "fit"]
+    steps = sorted(((each, min(s)) for each, s in seen if s and each < size), reverse=True)
+    times = dict(steps)  # of a size the shortest, which comes last
     if len(times) < 2:
         return None
     largest = max(times)
@@ -189,23 +179,20 @@ def _name_taken_memory(probe: Probe) -> str | None:
     limit, free, size = probe.capacity_bytes, probe.available_bytes, probe.micro_batch_size
     if limit is None:
         return None
-    is_oom, text = probe.outcome == "oom", probe.message or ""
-    failed = parse_failed_allocation(text)
-    if free is not None and free < (1.0 - TOLERANCE_FRACTION) * limit:
+    is_oom, text, promised = probe.outcome == "oom", probe.message or "", render_bytes(limit)
+    least, failed = (1.0 - TOLERANCE_FRACTION) * limit, parse_failed_allocation(text)
+    held = 0 if failed is None else failed.allocated + failed.unallocated
+    if free is not None and free < least:
         fact = (
-            f"When micro-batch {size} was tried, {render_bytes(free)} were free of the "
-            f"{render_bytes(limit)} that the limit allows"
+            f"When micro-batch {size} was tried, {render_bytes(free)} were free of the {promised} "
+            "that the limit allows"
         )
     elif is_oom and "SIGKILL" in text:
+        fact = f"Micro-batch {size} was killed by the kernel before it met the limit of {promised}"
+    elif is_oom and failed is not None and failed.free < failed.tried < least - held:
         fact = (
-            f"Micro-batch {size} was killed by the kernel before it met the limit of "
-            f"{render_bytes(limit)}"
-        )
-    elif is_oom and failed is not None and _is_crowded_out(failed, limit):
-        fact = (
-            f"Micro-batch {size} failed with {render_bytes(failed.held)} held of the "
-            f"{render_bytes(limit)} that the limit allows, since only {render_bytes(failed.free)} "
-            "were free on the device"
+            f"Micro-batch {size} failed with {render_bytes(held)} held of the {promised} that the "
+            f"limit allows, since only {render_bytes(failed.free)} were free on the device"
         )
     else:
         return None
@@ -213,15 +200,9 @@ def _name_taken_memory(probe: Probe) -> str | None:
     return f"{fact}{doubt}. Stop what else uses the memory, or lower --memory-limit, and run again."
 
 
-def _is_crowded_out(failed: FailedAllocation, limit_bytes: int) -> bool:
-    """Return whether the device was full of something else before the limit was met."""
-    wanted = failed.held + failed.tried
-    return failed.free < failed.tried and wanted < (1.0 - TOLERANCE_FRACTION) * limit_bytes
-
-
 def _name_failure(probe: Probe, largest_fit: int) -> str | None:
     """Return a spill, or fragmentation: the one cause of failures that lets a larger size run."""
-    size, limit = probe.micro_batch_size, probe.capacity_bytes
+    size = probe.micro_batch_size
     if probe.outcome == "spill":
         return (
             f"Micro-batch {size} counts as not fitting: {probe.message}. Lower --memory-limit to "
@@ -230,7 +211,7 @@ def _name_failure(probe: Probe, largest_fit: int) -> str | None:
     if probe.outcome != "oom":
         return None
     failed = parse_failed_allocation(probe.message or "")
-    cap = None if failed is None else failed.allowed or limit
+    cap = None if failed is None else failed.allowed or probe.capacity_bytes
     if failed is not None and cap and failed.allocated + failed.tried < _FRAGMENTED_FRACTION * cap:
         return (
             f"Fragmentation: {render_bytes(failed.allocated)} of {render_bytes(cap)} were "

@@ -1,10 +1,11 @@
 """What the memory search found, in one paragraph."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from operator import attrgetter
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Record
-from advisor.memory.data import PROBES, MemoryConclusion, Outcome, Probe
+from advisor.memory.data import PROBES, MemoryConclusion, Outcome
 from advisor.memory.law import find_peaks
 from advisor.memory.plan import MEMORY
 from advisor.predict.data import LimitedBy
@@ -87,32 +88,42 @@ def describe_memory(memory: MemoryConclusion) -> str:
 
 def _explain_peaks(record: Record) -> str:
     """Return why no peak is told, where sizes ran on a device that counts none."""
-    environment, probes = record.environment, record.all(PROBES)
-    if environment is None or environment.device.kind != "mps":
+    if record.environment is None or record.environment.device.kind != "mps":
         return ""
-    ran = [probe for probe in probes if (probe.stage, probe.outcome) == ("memory", "fit")]
-    if not ran or any(probe.peak_bytes is not None for probe in ran):
-        return ""
-    return "; peaks not measured: MPS has no peak counter"
+    ran = [each for each in record.all(PROBES) if (each.stage, each.outcome) == ("memory", "fit")]
+    has_peaks = any(probe.peak_bytes is not None for probe in ran)
+    return "; peaks not measured: MPS has no peak counter" if ran and not has_peaks else ""
 
 
 def chart_memory(conclusions: Conclusions, x_marks: tuple[Mark, ...] = ()) -> Chart:
     """Return the peak of every size that was probed, the failures, the law and a near limit."""
     memory, probes = conclusions.of(MEMORY), conclusions.record.all(PROBES)
-    peaks, counted = find_peaks(probes), _find_counted(probes)
+    peaks, counted = find_peaks(probes), find_peaks(probes, attrgetter("limit_peak_bytes"))
     highest = top = max(peaks.values(), default=0)
     limit = None if memory is None else memory.capacity_bytes
     parts = ["Peaks of training steps, the most that each size was seen to take"]
-    marks: tuple[Mark, ...] = ()
     if limit is not None and max(counted.values(), default=highest) < _LEAST_SHARE_OF_LIMIT * limit:
         parts.append(f"all are far below the limit of {format_bytes(limit)}")
         counted = {}
     elif limit is not None:
         top = limit
     factor, unit = choose_size_unit(max(highest, top))
-    if top == limit:
-        marks = (Mark("limit", limit / factor),)
-    failures = [*_draw_failures(probes, top / factor)]
+    law: dict[int, float] = {}
+    if (
+        memory is not None
+        and memory.fixed_bytes is not None
+        and memory.bytes_per_sample is not None
+    ):
+        law = {size: memory.fixed_bytes + memory.bytes_per_sample * size for size in peaks}
+    failed = {
+        name: dict.fromkeys(sorted(p.micro_batch_size for p in probes if p.outcome == outcome), top)
+        for outcome, name in _FAILURES.items()
+    }
+    failures = [
+        Line(name, _draw(sizes, factor), "failures")
+        for name, sizes in failed.items()
+        if sizes and top
+    ]
     if failures:
         parts.append("a cross is a size that did not run, whatever it would have taken")
     return Chart(
@@ -121,41 +132,15 @@ def chart_memory(conclusions: Conclusions, x_marks: tuple[Mark, ...] = ()) -> Ch
         x_label="micro-batch, samples",
         y_label=f"peak, {unit}",
         lines=(
-            Line("measured peak", _draw_peaks(peaks, factor)),
-            Line("of it, what the limit counts", _draw_peaks(counted, factor)),
-            Line("by the fitted law", _draw_law(memory, sorted(peaks), factor), "predicted"),
+            Line("measured peak", _draw(peaks, factor)),
+            Line("of it, what the limit counts", _draw(counted, factor)),
+            Line("by the fitted law", _draw(law, factor), "predicted"),
             *failures,
         ),
         x_marks=x_marks,
-        y_marks=marks,
+        y_marks=(Mark("limit", limit / factor),) if limit is not None and top == limit else (),
     )
 
 
-def _find_counted(probes: Sequence[Probe]) -> dict[int, int]:
-    """Return the most of each size that counts against the limit, where that is less than all."""
-    counted: dict[int, int] = {}
-    for probe in probes:
-        if probe.outcome == "fit" and probe.limit_peak_bytes is not None:
-            size = probe.micro_batch_size
-            counted[size] = max(probe.limit_peak_bytes, counted.get(size, 0))
-    return counted
-
-
-def _draw_peaks(peaks: Mapping[int, int], factor: float) -> tuple[Datum, ...]:
-    return tuple(Datum(x=size, y=peak / factor) for size, peak in sorted(peaks.items()))
-
-
-def _draw_law(
-    memory: MemoryConclusion | None, sizes: Sequence[int], factor: float
-) -> tuple[Datum, ...]:
-    if memory is None or memory.fixed_bytes is None or memory.bytes_per_sample is None:
-        return ()
-    fixed, slope = memory.fixed_bytes, memory.bytes_per_sample
-    return tuple(Datum(x=size, y=(fixed + slope * size) / factor) for size in sizes)
-
-
-def _draw_failures(probes: Sequence[Probe], y: float) -> Iterator[Line]:
-    for outcome, name in _FAILURES.items():
-        sizes = sorted({p.micro_batch_size for p in probes if p.outcome == outcome})
-        if sizes and y > 0.0:
-            yield Line(name, tuple(Datum(x=size, y=y) for size in sizes), "failures")
+def _draw(sizes: Mapping[int, float], factor: float) -> tuple[Datum, ...]:
+    return tuple(Datum(x=size, y=each / factor) for size, each in sizes.items())

@@ -1,25 +1,37 @@
-"""What holds the memory at the advised batch, and the model traced again with one change each."""
+"""What holds the memory at the advised batch, and what would change it; by traces, not run."""
 
 import time
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.question import Question
 from advisor.engine.run import Run
-from advisor.memory.trace_stage import find_settings
-from advisor.memory_savings.plan import MEMORY_SAVINGS
+from advisor.memory.plan import MEMORY
+from advisor.memory.stage import find_settings
 from advisor.predict.breakdown import break_down
 from advisor.predict.changes import (
     add_8bit_state,
+    compare_changes,
     count_more_flops,
     is_optimizer_decisive,
     trace_changes,
 )
-from advisor.predict.data import PEAK, PREDICTED_MEMORY, TRACE, WHAT_IFS, PredictedWhatIf, TraceTask
+from advisor.predict.data import (
+    MOST_SAMPLES,
+    PEAK,
+    PREDICTED_MEMORY,
+    TRACE,
+    WHAT_IFS,
+    MemorySavings,
+    PredictedMemory,
+    PredictedWhatIf,
+    TraceTask,
+)
 from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_tables import chart_peak, tell_peak, tell_savings
+from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import draw_scratch
 from advisor.telling import Told
@@ -44,18 +56,16 @@ def run_memory_savings(run: Run) -> None:
         left_s=lambda: 0.0 if run.is_spent else min(run.left_s, deadline - time.monotonic()),
     )
     device_type, optimizer = run.environment.device.kind, run.facts.optimizer
-    settings = find_settings(run)
+    settings, largest = find_settings(run), memory.largest or size
+
+    def derive(trace: MemoryTrace) -> PredictedMemory:
+        drawn = trace if settings is None else draw_scratch(trace, largest, settings)
+        return replace(derive_pieces(drawn), unusable_bytes=memory.unusable_bytes)
+
     predicted = tuple(
         PredictedWhatIf(
             change=each.change,
-            memory=msgspec.structs.replace(
-                derive_pieces(
-                    each.trace
-                    if settings is None
-                    else draw_scratch(each.trace, memory.largest or size, settings)
-                ),
-                unusable_bytes=memory.unusable_bytes,
-            ),
+            memory=derive(each.trace),
             more_flops_fraction=count_more_flops(base, each.trace, size),
             how_to=how_to,
         )
@@ -64,6 +74,52 @@ def run_memory_savings(run: Run) -> None:
     )
     run.set(PEAK, break_down(base, size))
     run.replace(WHAT_IFS, predicted)
+
+
+def fit_capacity(
+    memory: PredictedMemory, *, capacity_bytes: int, largest: int, next_size: int
+) -> int:
+    """Return the capacity nearest to the real one by which the prediction ends where the run did.
+
+    The run saw `largest` fit; `next_size` is the next one that could have. What the trace does not
+    see takes or leaves some of the limit. With the same correction for a training with a change,
+    its answer is compared like with like.
+    """
+    least = int(memory.law.predict_bytes(largest)) + memory.unusable_bytes
+    most = int(memory.law.predict_bytes(next_size)) + memory.unusable_bytes - 1
+    return max(least, min(most, capacity_bytes))
+
+
+def compare_pieces(conclusions: Conclusions) -> MemorySavings | None:
+    """Return what the changes would bring at the size whose peak the record broke down."""
+    record, memory = conclusions.record, conclusions.of(MEMORY)
+    prediction, peak, facts = record.get(PREDICTED_MEMORY), record.get(PEAK), record.workload
+    if memory is None or prediction is None or peak is None or facts is None:
+        return None
+    if memory.max_micro_batch_size is None or memory.capacity_bytes is None:
+        return None
+    limits, size = record.command.limits, peak.micro_batch_size
+    caps = (facts.dataset_size, limits.max_micro_batch_size, MOST_SAMPLES)
+    at_most, multiple = min(cap for cap in caps if cap is not None), limits.batch_multiple
+    capacity_bytes = fit_capacity(
+        prediction,
+        capacity_bytes=memory.capacity_bytes,
+        largest=memory.max_micro_batch_size,
+        next_size=memory.smallest_failed or memory.max_micro_batch_size + multiple,
+    )
+
+    def measure(pieces: PredictedMemory) -> tuple[int, int]:
+        largest = min(pieces.predict_largest(capacity_bytes - pieces.unusable_bytes), at_most)
+        return largest - largest % multiple, int(pieces.law.predict_bytes(size))
+
+    changed = (
+        (one.change, measure(one.memory), one.how_to, one.more_flops_fraction)
+        for one in record.all(WHAT_IFS)
+    )
+    return compare_changes(size, measure(prediction), changed)
+
+
+MEMORY_SAVINGS = Topic("what_would_change", MemorySavings, compare_pieces)
 
 
 def tell_memory_savings(conclusions: Conclusions) -> Told:

@@ -1,7 +1,6 @@
 """Usual changes to the training code that save memory: their traces, what each costs and brings."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -12,7 +11,8 @@ from advisor.predict.law import MemoryLaw
 from advisor.predict.memory_trace import Change, MemoryTrace, TraceBlock
 from advisor.predict.roofline import cost_step
 
-M = TypeVar("M", MemoryTrace, PredictedMemory)
+#: The largest size that fits, and the peak in bytes at a given one.
+Effect = tuple[int, int]
 
 #: A change that moves neither the largest size nor the peak by this share is not worth its cost.
 LEAST_CHANGE_FRACTION = 0.01
@@ -74,31 +74,31 @@ def trace_changes(
 
 def compare_changes(
     micro_batch_size: int,
-    measure: Callable[[M], tuple[int, int]],
-    base: M,
-    changed: Iterable[tuple[Change, M, str, float | None]],
+    before: Effect,
+    changed: Iterable[tuple[Change, Effect, str, float | None]],
 ) -> MemorySavings:
     """Return the training as it is with the changes that help, the largest micro-batch first.
 
     A change helps where it raises the largest size or lowers the peak by `LEAST_CHANGE_FRACTION`,
-    and worsens neither by as much: `measure` returns both, the peak in bytes at the given size.
-    With each comes the code that makes it, and the share of operations that it adds; None where not
-    counted.
+    and worsens neither by as much. Each has the code that makes it, and the share of operations
+    that it adds; None where not counted.
     """
-    before = measure(base)
     savings = []
-    for change, one, how_to, more_flops_fraction in changed:
-        largest, peak_bytes = after = measure(one)
-        if _helps(before, after):
-            note = _NOTES[change]
-            if more_flops_fraction is not None and more_flops_fraction >= LEAST_CHANGE_FRACTION:
-                more = f"{100.0 * more_flops_fraction:.0f} % more floating-point operations"
-                note = f"{more}; {note}"
+    for change, after, how_to, more_flops_fraction in changed:
+        note = _NOTES[change]
+        if more_flops_fraction is not None and more_flops_fraction >= LEAST_CHANGE_FRACTION:
+            more = f"{100.0 * more_flops_fraction:.0f} % more floating-point operations"
+            note = f"{more}; {note}"
+        gains = (
+            (after[0] - before[0]) / max(before[0], 1) / LEAST_CHANGE_FRACTION,
+            (before[1] - after[1]) / max(before[1], 1) / LEAST_CHANGE_FRACTION,
+        )
+        if max(gains) >= 1.0 and min(gains) > -1.0:
             saving = MemorySaving(
                 name=CHANGE_NAMES[change],
                 how_to=how_to,
-                max_micro_batch_size=largest,
-                peak_bytes=peak_bytes,
+                max_micro_batch_size=after[0],
+                peak_bytes=after[1],
                 note=note,
             )
             savings.append(saving)
@@ -108,16 +108,6 @@ def compare_changes(
         max_micro_batch_size=before[0],
         peak_bytes=before[1],
         savings=tuple(savings),
-    )
-
-
-def _helps(before: tuple[int, int], after: tuple[int, int]) -> bool:
-    gains = (
-        (after[0] - before[0], LEAST_CHANGE_FRACTION * max(before[0], 1)),
-        (before[1] - after[1], LEAST_CHANGE_FRACTION * before[1]),
-    )
-    return any(gain >= least for gain, least in gains) and all(
-        gain > -least for gain, least in gains
     )
 
 
@@ -139,8 +129,8 @@ def add_8bit_state(what_ifs: tuple[WhatIf, ...], base: MemoryTrace) -> Iterator[
 def _quantize(block: TraceBlock) -> TraceBlock:
     """Return a state, taken to be in fp32, in one byte for each element and its scales."""
     elements = block.fixed_bytes // _FP32_BYTES
-    is_large = elements >= LEAST_QUANTIZED_ELEMENTS and block.bytes_per_sample == 0
-    if block.category != "optimizer_state" or not is_large:
+    is_state = block.category == "optimizer_state" and block.bytes_per_sample == 0
+    if not is_state or elements < LEAST_QUANTIZED_ELEMENTS:
         return block
     scales = -(-elements // _ELEMENTS_FOR_EACH_SCALE)
     return replace(block, fixed_bytes=elements + _FP32_BYTES * scales)

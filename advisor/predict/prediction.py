@@ -10,9 +10,9 @@ that libraries choose on the card. The second is why every figure has an interva
 """
 
 import functools
+from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from advisor.device.catalogue import CONTEXT_BYTES, Gpu, describe_stated_gpu, find_gpu
 from advisor.engine.conclusions import Topic
@@ -143,60 +143,53 @@ def predict_on(gpu: Gpu, case: Case) -> Prediction:
     room, (least, most) = gpu.usable_bytes - headroom, CONTEXT_BYTES
     capacity = room - (least + most) // 2
     spaces = int((room - most) / _MOST), capacity, int((room - least) / _LEAST)
-    low, point, high = (
-        _to_multiple(footprint.predict_largest(capacity_bytes=space, at_most=case.ceiling), case)
-        for space in spaces
-    )
+    low, point, high = (_find_largest(footprint, space, case) for space in spaces)
+    largest = Estimate(point, min(low, point), max(point, high), CONFIDENCE)
     last = case.ceiling - case.ceiling % case.batch_multiple
-    prediction = Prediction(
+    size, capacity = case.asked.micro_batch_size or point, max(0, capacity)
+    return Prediction(
         gpu=gpu.name,
         memory_bytes=gpu.memory_bytes,
         memory_source=gpu.memory_source,
         usable_bytes=gpu.usable_bytes,
         headroom_bytes=headroom,
-        capacity_bytes=max(0, capacity),
-        max_micro_batch_size=Estimate(point, min(low, point), max(point, high), CONFIDENCE),
+        capacity_bytes=capacity,
+        max_micro_batch_size=largest,
         limited_by="memory" if point < last else case.ceiling_by,
-        what_would_change=_compare_changes(
-            gpu, case, settings, case.asked.micro_batch_size or point, max(0, capacity)
-        ),
+        what_would_change=_compare_changes(gpu, case, settings, size, capacity),
+        fits=_fits(size, largest) if size else None,
+        **(_predict_figures(footprint, gpu, case, size, capacity) if size else {}),
     )
-    size = case.asked.micro_batch_size or point
-    return _add_figures(prediction, footprint, gpu, case, size) if size else prediction
 
 
-def _add_figures(
-    prediction: Prediction, footprint: Footprint, gpu: Gpu, case: Case, size: int
-) -> Prediction:
-    peaks = footprint.predict_peaks(size, capacity_bytes=prediction.capacity_bytes)
+def _predict_figures(
+    footprint: Footprint, gpu: Gpu, case: Case, size: int, capacity_bytes: int
+) -> dict[str, Any]:
+    """Return the fields of a prediction that are for one size."""
+    peaks = footprint.predict_peaks(size, capacity_bytes=capacity_bytes)
     allocated, reserved = peaks.allocated_bytes, peaks.reserved_bytes
     least, most = CONTEXT_BYTES
-    middle = (least + most) // 2
+    context = (least + most) // 2
     low, high = round(allocated * _LEAST), round(reserved * _MOST)
-    prediction = replace(
-        prediction,
-        micro_batch_size=size,
-        fits=_fits(size, prediction.max_micro_batch_size),
-        allocated_bytes=Estimate(allocated, low, round(allocated * _MOST), CONFIDENCE),
-        reserved_bytes=Estimate(reserved, low, high, CONFIDENCE),
-        device_used_bytes=Estimate(reserved + middle, low + least, high + most, CONFIDENCE),
-    )
+    figures = {
+        "micro_batch_size": size,
+        "allocated_bytes": Estimate(allocated, low, round(allocated * _MOST), CONFIDENCE),
+        "reserved_bytes": Estimate(reserved, low, high, CONFIDENCE),
+        "device_used_bytes": Estimate(reserved + context, low + least, high + most, CONFIDENCE),
+    }
     alone = (trace for trace in case.traces if trace.traced_sizes == (size,))
     trace = find_general(case.traces) or next(alone, None)
     if trace is None:
-        return prediction
+        return figures
     peak = break_down(trace, size)
-    return replace(
-        prediction,
-        breakdown=compose_peak(
-            peak,
-            reserved_bytes=reserved,
-            workspace_bytes=footprint.settings.sum_workspaces(trace),
-            context_bytes=middle,
-        ),
-        bound=bound_throughput(cost_step(trace), size, gpu=gpu, precision=case.precision),
-        at_peak=peak,
+    breakdown = compose_peak(
+        peak,
+        reserved_bytes=reserved,
+        workspace_bytes=footprint.settings.sum_workspaces(trace),
+        context_bytes=context,
     )
+    bound = bound_throughput(cost_step(trace), size, gpu=gpu, precision=case.precision)
+    return {**figures, "breakdown": breakdown, "bound": bound, "at_peak": peak}
 
 
 def _compare_changes(
@@ -212,24 +205,24 @@ def _compare_changes(
 
     def measure(trace: MemoryTrace) -> tuple[int, int]:
         footprint = Footprint((trace,), settings)
-        largest = footprint.predict_largest(capacity_bytes=capacity_bytes, at_most=case.ceiling)
         peaks = footprint.predict_peaks(size, capacity_bytes=capacity_bytes)
-        return _to_multiple(largest, case), peaks.allocated_bytes
+        return _find_largest(footprint, capacity_bytes, case), peaks.allocated_bytes
 
     is_old = gpu.capability is not None and gpu.capability < _BF16_CAPABILITY
     changed = (
-        (each.change, each.trace, how_to, count_more_flops(base, each.trace, size))
+        (each.change, measure(each.trace), how_to, count_more_flops(base, each.trace, size))
         for each in add_8bit_state(case.what_ifs, base)
         if not (each.change == "bf16" and is_old)
         if (how_to := write_how_to(each, device_type="cuda", optimizer=case.optimizer)) is not None
     )
-    return compare_changes(size, measure, base, changed)
+    return compare_changes(size, measure(base), changed)
 
 
-def _to_multiple(size: int, case: Case) -> int:
+def _find_largest(footprint: Footprint, capacity_bytes: int, case: Case) -> int:
     """Return the largest size that may be named; 0 where it is below the smallest that runs."""
-    named = size - size % case.batch_multiple
-    return named if named >= case.smallest else 0
+    size = footprint.predict_largest(capacity_bytes=capacity_bytes, at_most=case.ceiling)
+    size -= size % case.batch_multiple
+    return size if size >= case.smallest else 0
 
 
 def _fits(size: int, largest: Estimate) -> bool | None:

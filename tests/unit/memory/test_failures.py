@@ -1,6 +1,6 @@
 import pytest
 
-from advisor.memory.failures import judge_failure
+from advisor.memory.refusals import judge_failure
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from advisor.memory_savings.plan import compare_pieces, fit_capacity
+from advisor.memory_savings.question import compare_pieces, fit_capacity
 from advisor.predict.breakdown import break_down
 from advisor.predict.data import PredictedMemory, PredictedWhatIf
 from advisor.predict.law import AffinePiece

@@ -23,7 +23,7 @@ def with_8bit_state(trace):
 
 def judge(*effects, base=(100, 1000)):
     changed = [("bf16", *effect) for effect in effects]
-    found = compare_changes(8, lambda measured: measured, base, changed)
+    found = compare_changes(8, base, changed)
     assert (found.micro_batch_size, found.max_micro_batch_size, found.peak_bytes) == (8, *base)
     return found.savings
 
