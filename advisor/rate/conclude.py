@@ -11,7 +11,6 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.rate.curves import average_curves, find_samples_to, group_pairs, has_diverged
@@ -66,6 +65,16 @@ def settle_ranged_rate(
     found = conclude_lr_range(own) or LrRangeConclusion(
         status="inconclusive", reason="no curve was run before the end"
     )
+    value, reason = None, f"the suggested rate was not tried, and {NOT_RUN}"
+    if found.suggested is None:
+        reason = f"the range test: {found.reason}" if own else found.reason
+        if not is_asked and _OPTIONS.search(reason):
+            reason += ", as options of bsadvisor lr-range"
+    else:
+        value, tried = _choose_tried(trials, global_batch_size, found.fall)
+        reason = tried or reason
+    if not is_asked and optimizer is not None:
+        reason = f"{_explain_range(optimizer)}; {reason}"
     rate = LearningRate(
         rule=f"range test at batch {global_batch_size} (Smith 2017)",
         base_value=None if optimizer is None else optimizer.learning_rate,
@@ -73,44 +82,32 @@ def settle_ranged_rate(
         proposed=found.suggested,
         low=found.low,
         high=found.high,
-        reason=f"the suggested rate was not tried, and {NOT_RUN}",
     )
-    if found.suggested is None:
-        reason = f"the range test: {found.reason}" if own else found.reason
-        if not is_asked and _OPTIONS.search(reason):
-            reason += ", as options of bsadvisor lr-range"
-        rate = replace(rate, reason=reason)
-    else:
-        rate = _settle(rate, trials, global_batch_size, found.fall)
-    if not is_asked and optimizer is not None:
-        rate = replace(rate, reason=f"{_explain_range(optimizer)}; {rate.reason}")
-    return rate
+    return rate.settle(value, reason)
 
 
-def _settle(
-    rate: LearningRate, trials: Sequence[TrialBranch], global_batch_size: int, fall: float
-) -> LearningRate:
-    """Return the best rate that passed, without a value where none did, and why."""
+def _choose_tried(
+    trials: Sequence[TrialBranch], global_batch_size: int, fall: float
+) -> tuple[float | None, str]:
+    """Return the best rate that passed, if any did, and why; empty where none was tried."""
     own = (each for each in trials if each.seed >= FIRST_TRIAL_SEED)
-    all_verdicts = {
+    judged = {
         tried: judge_alone(branches, fall=fall)
         for (size, tried), branches in group_pairs(own).items()
         if size == global_batch_size
     }
-    verdicts = {each: verdict for each, verdict in all_verdicts.items() if not verdict.is_too_short}
-    value, reason = choose_best_rate(verdicts), rate.reason
+    verdicts = {each: verdict for each, verdict in judged.items() if not verdict.is_too_short}
+    value = choose_best_rate(verdicts)
     if value is not None:
-        reason = verdicts[value].reason
         failed = [each for each in verdicts if each > value and not verdicts[each].passed]
-        if failed:
-            reason += f"; at {min(failed):.3g} it {verdicts[min(failed)].reason}"
-    elif verdicts:
-        low, span = min(verdicts), dict.fromkeys(f"{e:.3g}" for e in (max(verdicts), min(verdicts)))
-        reason = f"none of the rates tried ({' to '.join(span)}) trained; the lowest "
-        reason += verdicts[low].reason
-    elif all_verdicts:
-        reason = f"the trial was cut short, and {NOT_RUN} from every start"
-    return rate.settle(value, reason)
+        end = f"; at {min(failed):.3g} it {verdicts[min(failed)].reason}" if failed else ""
+        return value, verdicts[value].reason + end
+    if verdicts:
+        lowest = min(verdicts)
+        span = " to ".join(dict.fromkeys(f"{each:.3g}" for each in (max(verdicts), lowest)))
+        low = verdicts[lowest].reason
+        return None, f"none of the rates tried ({span}) trained; the lowest {low}"
+    return None, f"the trial was cut short, and {NOT_RUN} from every start" if judged else ""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,13 +41,16 @@ def conclude_soak(soaks: Sequence[Soak]) -> SoakConclusion | None:
     last, growth = soaks[-1], fit_growth(soaks[-1].held_bytes)
     is_tested = len(last.held_bytes) >= LEAST_STEPS
     holds = True if last.outcome == "fit" and is_tested else None
-    training, evaluation = last.training_peak_bytes, last.evaluation_peak_bytes
+    training, evaluation, full = last.training_peak_bytes, last.evaluation_peak_bytes, None
+    if growth and growth.point and training is not None and last.capacity_bytes is not None:
+        # The peak is that of the last steps, those with the most leaked memory.
+        full = last.steps + int(max(0, last.capacity_bytes - training) / growth.point)
     return SoakConclusion(
         **{name: getattr(last, name) for name in SoakFigures.__struct_fields__},
         holds=False if last.outcome in TOO_BIG or growth is not None else holds,
         is_growth_tested=is_tested,
         growth_bytes_per_step=growth,
-        steps_until_full=None if growth is None else _count_steps_until_full(last, growth.point),
+        steps_until_full=full,
         evaluation_needs_more=training is not None
         and evaluation is not None
         and evaluation > (1.0 + _LEAST_EXCESS_FRACTION) * training,
@@ -86,16 +89,6 @@ def fit_growth(held_bytes: Sequence[int]) -> Estimate | None:
     low = slopes[max(0, math.floor((len(slopes) - spread) / 2.0))]
     high = slopes[min(len(slopes) - 1, math.ceil((len(slopes) + spread) / 2.0))]
     return Estimate(float(np.median(slopes)), float(low), float(high)) if low > 0.0 else None
-
-
-def _count_steps_until_full(soak: Soak, growth_bytes_per_step: float | None) -> int | None:
-    """Return the steps after which the peak, rising with what is held, meets the limit."""
-    peak = soak.training_peak_bytes
-    if peak is None or soak.capacity_bytes is None or not growth_bytes_per_step:
-        return None
-    # The peak is that of the last steps, those with the most leaked memory.
-    left = max(0, soak.capacity_bytes - peak)
-    return soak.steps + int(left / growth_bytes_per_step)
 
 
 SOAK = Topic("soak", SoakConclusion, lambda found: conclude_soak(found.record.all(SOAKS)))

@@ -5,6 +5,7 @@ agree with each other far better than processes do.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -71,18 +72,12 @@ def conclude_throughput(
         and probe.step_times_s
         and probe.micro_batch_size <= (largest_micro_batch_size or math.inf)
     ]
-    by_size = {
-        size: [probe for probe in usable if probe.micro_batch_size == size]
-        for size in sorted({probe.micro_batch_size for probe in usable})
-    }
-    step_s = {
-        session: {
-            p.micro_batch_size: p.fastest_step_s or min(p.calm_step_times_s)
-            for p in usable
-            if p.session == session
-        }
-        for session in dict.fromkeys(probe.session for probe in usable)
-    }
+    by_size, step_s = defaultdict[int, list[Probe]](list), defaultdict[int, dict[int, float]](dict)
+    for probe in usable:
+        fastest_s = probe.fastest_step_s or min(probe.calm_step_times_s)
+        step_s[probe.session][probe.micro_batch_size] = fastest_s
+    for probe in sorted(usable, key=lambda probe: probe.micro_batch_size):
+        by_size[probe.micro_batch_size].append(probe)
     paired = pair_sizes(step_s)
     fitted = (paired.sizes, paired.step_s, paired.errors)
     laws = fit_laws(*fitted)
