@@ -100,11 +100,9 @@ def describe_loader(loader: LoaderConclusion) -> str:
         size = format_count(loader.micro_batch_size)
         speed = format_spread(loader.training_samples_per_s)
         parts.append(f"training without it {speed} samples/s at micro-batch {size}")
-    parts += [_describe_point(point) for point in loader.points]
-    parts += _describe_need(loader)
-    if loader.message is not None:
-        parts.append(loader.message)
-    return "; ".join(parts)
+    parts += map(_describe_point, loader.points)
+    parts += (_describe_need(loader), loader.message or "")
+    return "; ".join(filter(None, parts))
 
 
 def _describe_point(point: LoaderPoint) -> str:
@@ -116,20 +114,19 @@ def _describe_point(point: LoaderPoint) -> str:
     return text
 
 
-def _describe_need(loader: LoaderConclusion) -> list[str]:
-    if loader.status != "limits":
-        return []
+def _describe_need(loader: LoaderConclusion) -> str:
     needed = loader.workers_needed
-    if needed is None:
-        return ["more workers load no faster here"] if loader.does_scale is False else []
+    if loader.status != "limits" or needed is None:
+        is_vain = loader.status == "limits" and loader.does_scale is False
+        return "more workers load no faster here" if is_vain else ""
+    suffice = f"{count_of(needed, 'worker')} would suffice"
     if loader.is_verified:
-        return [f"{count_of(needed, 'worker')} would suffice, as measured"]
-    rate = format_number(loader.samples_per_s_per_worker or 0.0)
-    text = f"{count_of(needed, 'worker')} would suffice by the rate of one, {rate} samples/s"
+        return f"{suffice}, as measured"
+    rate, doubt = format_number(loader.samples_per_s_per_worker or 0.0), ""
     if loader.find_point(needed) is None:
-        text += ", not measured"
+        doubt = ", not measured"
         if loader.cores is not None and loader.cores < needed:
-            text += f" on {count_of(loader.cores, 'processor')}"
+            doubt += f" on {count_of(loader.cores, 'processor')}"
     elif loader.is_verified is False:
-        text += ", but training still waited"
-    return [text]
+        doubt = ", but training still waited"
+    return f"{suffice} by the rate of one, {rate} samples/s{doubt}"

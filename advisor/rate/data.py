@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import msgspec
@@ -159,14 +159,6 @@ class BranchTask(WorkloadTask[T], Generic[T], frozen=True, kw_only=True):
     def global_batch_size(self) -> int:
         """Samples of one optimizer step."""
         return self.micro_batch_size * self.gradient_accumulation_steps
-
-    def list_starts(self) -> Iterator[Self]:
-        """Yield the tasks that processes run: of a script each branch is a start of its own."""
-        if self.workload.script is None:
-            yield self
-            return
-        for seed in self.seeds:
-            yield from replace(self, seeds=(seed,)).list_branches()
 
     def list_branches(self) -> Sequence[Self]:
         """Return a task for each branch from one seed."""

@@ -231,8 +231,12 @@ def run_starts(
         if watch is not None:
             watch(result)
 
+    starts = [task]
+    if task.workload.script is not None:  # each branch of it is a start of its own
+        seeds = (replace(task, seeds=(seed,)) for seed in task.seeds)
+        starts = [branch for each in seeds for branch in each.list_branches()]
     return tuple(
         result
-        for start in task.list_starts()
+        for start in starts
         for result in run.runner.run(start, timeout_s=run.left_s, on_result=keep)
     )

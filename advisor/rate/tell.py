@@ -13,8 +13,6 @@ from advisor.rate.range_test import conclude_lr_range, smooth_curve
 from advisor.telling import Chart, Datum, Headline, Line, Mark, Row, Screen, Table, Told, draw_up
 from advisor.units import begin_sentence, count_of, format_count, format_figure, format_number
 
-#: Points of a curve in the chart: more than the eye tells apart make the page large.
-_MOST_POINTS = 120
 #: Rates past the highest good one, as a ratio, that the chart shows; losses there hide all else.
 _SHOWN_BEYOND = 4.0
 #: Rates on the screen; the full report has all.
@@ -189,8 +187,7 @@ def _smooth(curve: LrRangeCurve, most: float) -> tuple[Datum, ...]:
     if smoothed is None:
         return ()
     pairs = zip(smoothed.rates.tolist(), smoothed.levels.tolist(), strict=True)
-    shown = [Datum(x=rate, y=level) for rate, level in pairs if rate <= most]
-    return tuple(shown[:: max(1, len(shown) // _MOST_POINTS)])
+    return tuple(Datum(x=rate, y=level) for rate, level in pairs if rate <= most)
 
 
 def draw_up_screen(conclusions: Conclusions) -> Screen:
