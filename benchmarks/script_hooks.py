@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from advisor.throughput.measure_script import CLOCK_S
 from advisor.training.observer import Observer
-from advisor.training.script.hooks import Patches, watch_loading, watch_steps
+from advisor.training.script.hooks import watch_steps
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
 
@@ -48,9 +48,7 @@ class Loop(NamedTuple):
 def hooked() -> Iterator[StepStream]:
     """See the steps as a start of a script does, until the block is left."""
     stream, sizes = StepStream([Observer()], samples=32, most_steps=None), Sizes()
-    patches = Patches()
-    watch_steps(patches, stream, lambda act: act())
-    watch_loading(patches, stream, sizes)
+    watch_steps(stream, sizes, lambda act: act())
     sizes.is_known = True  # as after the first backward pass
     try:
         yield stream

@@ -213,7 +213,11 @@ class Leader:
         number = hello.nodes.node
         if number is None:
             number = next(n for n in range(1, self.nodes.count) if n not in self._links)
-        why = self._find_objection(hello, number)
+        own, other, why = Hello(nodes=self.nodes).describe(), hello.describe(), ""
+        if own != other:
+            why = f"it leads {own}, and this is {other}"
+        elif not 0 < number < self.nodes.count or number in self._links:
+            why = f"node {number} is there already"
         if why:
             link.send(Answer(why=why))
             link.close()
@@ -221,14 +225,6 @@ class Leader:
         link.send(Answer(node=number))
         self._links[number] = link
         threading.Thread(target=self._listen, args=(number, link, address), daemon=True).start()
-
-    def _find_objection(self, hello: Hello, number: int) -> str:
-        own, other = Hello(nodes=self.nodes).describe(), hello.describe()
-        if own != other:
-            return f"it leads {own}, and this is {other}"
-        if not 0 < number < self.nodes.count or number in self._links:
-            return f"node {number} is there already"
-        return ""
 
     def _listen(self, number: int, link: Link, address: str) -> None:
         """Break the command off once a follower is in trouble, or has gone."""
@@ -253,8 +249,6 @@ def _find_free_port() -> int:
 
 def _find_exit_code(error: BaseException | None) -> int:
     """Return the code with which this command ends by what leaves it."""
-    if error is None:
-        return 0
-    if isinstance(error, KeyboardInterrupt):
-        return 130
+    if error is None or isinstance(error, KeyboardInterrupt):
+        return 130 if error else 0
     return int(getattr(error, "exit_code", AdvisorError.exit_code))

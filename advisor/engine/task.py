@@ -1,5 +1,7 @@
 """One order to a worker, and what it streams back."""
 
+import importlib
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 import msgspec
@@ -44,3 +46,10 @@ class WorkloadTask(Task[T], Generic[T], frozen=True, kw_only=True):
     def script(self) -> Script | None:
         """The user's own script, where the task runs that."""
         return self.workload.script
+
+
+def find_function(name: str) -> Callable[..., Any]:
+    """Return the function that `module:function` names."""
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found

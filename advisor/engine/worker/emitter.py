@@ -42,9 +42,9 @@ class Emitter(Ending):
     Its folder outlives the worker, and goes with the command.
     """
 
-    def __init__(self, task: Task[Any], stream: BinaryIO, folder: Path) -> None:
-        self._task, self._stream, self.folder = task, stream, folder
-        self._pid, self._connected, self._originals = os.getpid(), _identify(stream), _Originals()
+    def __init__(self, task: Task[Any], write: Callable[[Message], None], folder: Path) -> None:
+        self._task, self._write, self.folder = task, write, folder
+        self._pid, self._originals = os.getpid(), _Originals()
 
     def __call__(self, result: Any) -> None:
         """Send a result."""
@@ -74,10 +74,7 @@ class Emitter(Ending):
         """Send a message; a child that the user's code forked, and that went on here, just ends."""
         if os.getpid() != self._pid and not isinstance(message, Failure):
             os._exit(0)
-        if _identify(self._stream) != self._connected:  # closed by the user's code, its number
-            os._exit(MUTE_STATUS)  # used again
-        self._stream.write(msgspec.json.encode(message) + b"\n")
-        self._stream.flush()
+        self._write(message)
 
     def _end(self, message: Message) -> NoReturn:
         try:
@@ -87,6 +84,19 @@ class Emitter(Ending):
                     stream.flush()
         finally:
             os._exit(0)  # the user's atexit handlers and threads must not hold the worker
+
+
+def open_channel(stream: BinaryIO) -> Callable[[Message], None]:
+    """Return what writes messages to the stream, for as long as that is what it was."""
+    connected = _identify(stream)
+
+    def write(message: Message) -> None:
+        if _identify(stream) != connected:  # closed by the user's code, its number used again
+            os._exit(MUTE_STATUS)
+        stream.write(msgspec.json.encode(message) + b"\n")
+        stream.flush()
+
+    return write
 
 
 def _identify(stream: BinaryIO) -> tuple[int, int] | None:

@@ -2,7 +2,6 @@
 
 import faulthandler
 import gc
-import importlib
 import os
 import signal
 from collections.abc import Callable
@@ -13,10 +12,10 @@ import msgspec
 import torch
 
 from advisor.engine.ends import UnforkableError
-from advisor.engine.task import Task, WorkloadTask
+from advisor.engine.task import Task, WorkloadTask, find_function
 from advisor.engine.wire import Order, Place
 from advisor.engine.witness import keep_output, note_files
-from advisor.engine.worker.emitter import Emitter
+from advisor.engine.worker.emitter import Emitter, open_channel
 from advisor.training.checkout import enter_checkout
 from advisor.training.model_file.order import seed_everything
 
@@ -33,7 +32,7 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> NoReturn:
     """Run the one order in `orders`; every way it can end in Python is a message."""
     order = msgspec.json.decode(orders.readline(), type=Order)
     task = order.decode_task()
-    emit = Emitter(task, messages, Path(order.crash_path).parent)
+    emit = Emitter(task, open_channel(messages), Path(order.crash_path).parent)
     crash_file = open(order.crash_path, "ab", buffering=0)  # noqa: PTH123, SIM115 - kept open
     faulthandler.enable(crash_file, all_threads=False)
     if hasattr(faulthandler, "register"):
@@ -79,5 +78,4 @@ def run_measure(task: Task[Any], emit: Emitter) -> None:
             enter_checkout(task.workload.checkout)
         seed_everything(task.workload.seed)
         runs = (task.script and task.runs_script) or runs
-    module, _, function = runs.partition(":")
-    getattr(importlib.import_module(module), function)(task, emit)
+    find_function(runs)(task, emit)

@@ -16,12 +16,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-import msgspec
 import psutil
 
 from advisor.engine.ends import PACKAGE, WorkerTimeoutError, find_location
 from advisor.engine.wire import failure_of
-from advisor.engine.worker.said import RankFiles
+from advisor.engine.worker.said import RankStore
 
 #: A rank that takes part in steps may do nothing for so long, or for so many times the longest
 #: time that passed between two of its steps.
@@ -87,19 +86,15 @@ class HangWatch:
 
     Args:
         target: The script.
-        files: Of all ranks.
+        said: By all ranks.
         ranks: Those of this machine.
-        are_all: Whether there are no ranks elsewhere that these may wait for.
 
     Attributes:
         waits: Where each of its ranks waits for others, once all do; else empty.
     """
 
-    def __init__(
-        self, target: str, files: RankFiles, ranks: Iterable[int], *, are_all: bool
-    ) -> None:
-        self._target, self._files, self._ranks = target, files, [*ranks]
-        self._are_all = are_all
+    def __init__(self, target: str, said: RankStore, ranks: Iterable[int]) -> None:
+        self._target, self._said, self._ranks = target, said, [*ranks]
         self._idle: dict[int, Idleness] = {}
         self._waiting: dict[int, str] = {}
         self.waits = ""
@@ -117,25 +112,22 @@ class HangWatch:
     def _run(self) -> None:
         while not self._is_over.wait(_PAUSE_S):
             for rank in self._ranks:
-                with contextlib.suppress(psutil.Error, OSError):  # it has ended
+                with contextlib.suppress(psutil.Error, OSError, RuntimeError):  # it has ended
                     if self._look(rank):
                         return
             do_all_wait = len(self._waiting) == len(self._ranks)
             told = (f"rank {rank} at {where}" for rank, where in sorted(self._waiting.items()))
             self.waits = ", ".join(told) if do_all_wait else ""
-            if self.waits and self._are_all:
-                self.end_deadlock(self.waits)
-                return
 
     def _look(self, rank: int) -> bool:
         """Return whether a rank hangs, which is ended then."""
-        path, now_s = self._files.progress(rank), time.monotonic()
-        said = path.read_bytes() if path.exists() else b""
+        path, now_s = self._said.progress(rank), time.monotonic()
+        noted = path.read_bytes() if path.exists() else b""
         # It has not begun, or waits for none.
-        if len(said) < _FORMAT.size or self._files.has_ended(rank):
+        if len(noted) < _FORMAT.size or self._said.has_ended(rank):
             self._waiting.pop(rank, None)
             return False
-        pid, steps = _FORMAT.unpack(said)
+        pid, steps = _FORMAT.unpack(noted)
         idle = self._idle.setdefault(rank, Idleness(pid, now_s))
         process = psutil.Process(pid)
         is_running = process.status() in {psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP}
@@ -144,7 +136,7 @@ class HangWatch:
         elif rank not in self._waiting:
             stack = self._ask(rank, pid)
             idle.work = _see_work(process)  # else ranks that wait take turns in seeming to
-            where = find_location(self._files.stack(rank)) or "a place that it does not tell"
+            where = find_location(self._said.stack(rank)) or "a place that it does not tell"
             if not waits_for_others(stack):
                 self._end(rank, pid, f"it did nothing for {idle.idle_s(now_s):.0f} s at {where}")
                 return True
@@ -158,7 +150,7 @@ class HangWatch:
 
     def _ask(self, rank: int, pid: int) -> str:
         """Return where a rank stands, innermost first; empty where it does not answer."""
-        path = self._files.stack(rank)
+        path = self._said.stack(rank)
         path.write_bytes(b"")
         os.kill(pid, ASK)
         time.sleep(_STAND_S)
@@ -170,8 +162,7 @@ class HangWatch:
             f"rank {rank} of {self._target} hangs: {why}",
             next_step="Look for a lock, an endless wait, or a collective that not all ranks join.",
         )
-        with self._files.said(rank).open("ab") as said:
-            said.write(msgspec.json.encode(failure_of(error)) + b"\n")
+        self._said.say(rank, failure_of(error))
         with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
             for number in (signal.SIGTERM, signal.SIGCONT):  # the second where it was stopped
                 os.kill(pid, number)

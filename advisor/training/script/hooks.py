@@ -64,19 +64,18 @@ class Patches:
                 setattr(owner, name, new)
 
 
-def watch_steps(patches: Patches, stream: StepStream, guard: Guard) -> None:
-    """Have the stream see every optimizer step from here on, for as long as the process lives.
-
-    `patches` takes what is replaced, and `guard` runs what each hook does.
-    """
+def watch_steps(stream: StepStream, sizes: Sizes, guard: Guard) -> None:
+    """Have these see what the script does from here on, for as long as the process lives."""
+    patches = Patches()
     _watch_optimizers(patches, stream, guard)
     _watch_backward(patches, stream)
     _watch_scaler(patches, stream)
     _watch_clipping(patches, stream, guard)
     _hold_schedules(patches, stream)
+    _watch_loading(patches, stream, sizes)
 
 
-def watch_loading(patches: Patches, stream: StepStream, sizes: Sizes) -> None:
+def _watch_loading(patches: Patches, stream: StepStream, sizes: Sizes) -> None:
     """Have the stream see what each batch of a DataLoader was waited for.
 
     Those of an evaluation, without gradients, are no part of a step.

@@ -20,18 +20,16 @@ from advisor.training.script.arguments import (
     write_command,
 )
 from advisor.training.script.hooks import (
-    Patches,
     refuse_spawning,
     start_anew,
     watch_failures,
     watch_inputs,
-    watch_loading,
     watch_steps,
 )
 from advisor.training.script.passes import Movement
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
-from advisor.training.script.word import WordFile
+from advisor.training.script.word import Words
 
 
 class Ending:
@@ -43,7 +41,7 @@ class Ending:
     """
 
     goes_on = False
-    words: WordFile | None = None
+    words: Words | None = None
 
     def __call__(self, result: object) -> None:
         """Send a result."""
@@ -166,11 +164,10 @@ class ScriptRun:
         runpy.run_module(target.text, run_name="__main__", alter_sys=True)
 
     def _attach(self, end: Callable[[], None]) -> None:
-        patches, stream = Patches(), self.stream
+        stream = self.stream
         stream.on_steps, stream.on_enough = self._ending.note_steps, end
         stream.on_pass = lambda: self._guard(self._see_pass)
-        watch_steps(patches, stream, self._guard)
-        watch_loading(patches, stream, self.sizes)
+        watch_steps(stream, self.sizes, self._guard)
         refuse_spawning(lambda: self._refuse_launcher("starts by torch.multiprocessing"))
         if self._looks or self.script.dimension is not None:
             self._end_looking = watch_inputs(self.sizes)

@@ -1,21 +1,17 @@
 """What the first rank decides for the step that comes, so that all ranks do the same in it."""
 
-import os
-import struct
-import time
-import zlib
-from collections.abc import Iterable
-from pathlib import Path
+from datetime import timedelta
 from typing import NamedTuple
+
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from advisor.errors import WorkloadError
 from advisor.training.observer import Observer, Step
 
-#: A word, and what shows that all of it was written.
-_FORMAT = struct.Struct("<4qI")
-#: The first rank was not heard of for so long, in seconds: it failed, or takes no more steps.
-_SILENCE_S = 600.0
-_PAUSE_S = 0.0002
+#: The first rank was not heard of for so long: it failed, or takes no more steps.
+_SILENCE = timedelta(minutes=10)
+#: What others may be behind by, before a word is forgotten.
+_KEPT = 10_000
 
 
 class Word(NamedTuple):
@@ -35,35 +31,33 @@ class Word(NamedTuple):
         return self.visit >= 0
 
 
-class WordFile:
-    """Passes words between the ranks of one machine."""
+class Words:
+    """Passes words among ranks, through a store at which all of them meet."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    def __init__(self, store: Store) -> None:
+        self._store, self._number = store, 0
 
     def say(self, word: Word) -> None:
         """Have all ranks hear a word."""
-        self.write(_FORMAT.pack(*word, _check(word)))
-
-    def write(self, said: bytes) -> None:
-        """Write down what was said, here or on another machine."""
-        os.pwrite(self._file, said, 0)
+        self._store.set(f"word/{self._number}", " ".join(str(int(part)) for part in word))
+        if self._number >= _KEPT:
+            self._store.delete_key(f"word/{self._number - _KEPT}")
+        self._number += 1
 
     def hear(self, step: int) -> Word:
         """Return the word of a step once it was said; WorkloadError where it was not."""
-        ends_s = time.monotonic() + _SILENCE_S
-        while time.monotonic() < ends_s:
-            said = os.pread(self._file, _FORMAT.size, 0)
-            if len(said) == _FORMAT.size:
-                *numbers, check = _FORMAT.unpack(said)
-                if check == _check(numbers) and numbers[0] >= step:
-                    return Word(*numbers)
-            time.sleep(_PAUSE_S)
-        raise WorkloadError("the first rank takes no more steps, while others wait for it")
-
-
-def _check(numbers: Iterable[int]) -> int:
-    return zlib.crc32(repr([*map(int, numbers)]).encode())
+        word = Word(step=-1)
+        while word.step < step:
+            key = f"word/{self._number}"
+            try:
+                self._store.wait([key], _SILENCE)
+            except RuntimeError as error:
+                raise WorkloadError(
+                    "the first rank takes no more steps, while others wait for it"
+                ) from error
+            word = Word(*map(int, self._store.get(key).split()))
+            self._number += 1
+        return word
 
 
 class WordObserver(Observer):
@@ -72,7 +66,7 @@ class WordObserver(Observer):
     It is the last observer of the first rank, and the first of all others.
     """
 
-    def __init__(self, words: WordFile, *, leads: bool) -> None:
+    def __init__(self, words: Words, *, leads: bool) -> None:
         self._words, self._leads = words, leads
         self.word, self._holds, self._known = Word(1), 1, 0
 

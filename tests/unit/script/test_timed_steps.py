@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.distributed import HashStore
 from torch.nn.utils import clip_grad
 from torch.optim import lr_scheduler
 from torch.optim import optimizer as torch_optimizer
@@ -10,10 +11,10 @@ from torch.utils.data import DataLoader, dataloader
 
 from advisor.training.observer import Observer
 from advisor.training.script.apart import Following
-from advisor.training.script.hooks import Patches, watch_loading, watch_steps
+from advisor.training.script.hooks import watch_steps
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
-from advisor.training.script.word import Word, WordFile, WordObserver
+from advisor.training.script.word import Word, WordObserver, Words
 
 
 class Seen(Observer):
@@ -32,10 +33,8 @@ def hooked():
     """A stream that sees the steps of this process, its observer, and how often that had enough."""
     seen, enough = Seen(9), []
     stream, sizes = StepStream([seen], samples=4, most_steps=None), Sizes()
-    patches = Patches()
     stream.on_enough = lambda: enough.append(stream.count)
-    watch_steps(patches, stream, lambda act: act())
-    watch_loading(patches, stream, sizes)
+    watch_steps(stream, sizes, lambda act: act())
     yield stream, seen, enough
     stream.time_steps(1)
     torch_optimizer._global_optimizer_post_hooks.clear()
@@ -179,10 +178,10 @@ class _Stream:
         self.count = count
 
 
-def test_ranks_time_the_steps_that_the_first_one_holds_a_word_for(tmp_path):
+def test_ranks_time_the_steps_that_the_first_one_holds_a_word_for():
     """Blocks of 1, 4 and 1 step, then three apart."""
-    words = WordFile(tmp_path / "word")
-    leader, follower = (WordObserver(words, leads=leads) for leads in (True, False))
+    store = HashStore()
+    leader, follower = (WordObserver(Words(store), leads=leads) for leads in (True, False))
     stream, apart = _Stream(), _Apart()
     following = Following(follower, apart)
     following.attach(stream)

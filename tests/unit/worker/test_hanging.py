@@ -6,15 +6,20 @@ import sys
 import pytest
 
 from advisor.engine.ends import PACKAGE
+from advisor.engine.wire import Failure
 from advisor.engine.worker.hanging import (
     HangWatch,
     Idleness,
     ProgressFile,
     waits_for_others,
 )
-from advisor.engine.worker.said import RankFiles
+from advisor.engine.worker.said import RankStore
 
 _SITE = "/venv/lib/python3.12/site-packages"
+
+
+def open_store(folder):
+    return RankStore(folder, "127.0.0.1", 0, is_master=True)
 
 
 def see(idle, now_s, *, steps=None, seconds=0.0, moved=0, is_running=False):
@@ -101,17 +106,21 @@ def test_where_a_rank_stands_tells_whether_it_waits_for_others(paths, waits):
 
 
 def test_a_rank_that_is_writing_down_that_it_began_is_looked_at_later(tmp_path):
-    files = RankFiles(tmp_path)
-    files.progress(0).write_bytes(b"\0\0")
-    watch = HangWatch("train.py", files, [0], are_all=True)
+    said = open_store(tmp_path)
+    said.progress(0).write_bytes(b"\0\0")
+    watch = HangWatch("train.py", said, [0])
     assert not watch._look(0)
-    ProgressFile(files.progress(0))
+    ProgressFile(said.progress(0))
     assert not watch._look(0)
 
 
 def test_a_rank_that_has_ended_by_itself_is_no_failure_of_the_watch(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    watch = HangWatch("train.py", RankFiles(tmp_path), [0], are_all=True)
+    said = open_store(tmp_path)
+    watch = HangWatch("train.py", said, [0])
     watch._end(0, child.pid, "it did nothing")
-    assert "hangs: it did nothing" in (tmp_path / "0.jsonl").read_text()
+    (failure,) = said.hear(0)
+    assert isinstance(failure, Failure)
+    assert "hangs: it did nothing" in failure.message
+    assert said.list_failed() == [0]
