@@ -1,6 +1,7 @@
 """Code to paste: it multiplies what the user's own optimizer has, and rebuilds nothing."""
 
 from collections.abc import Sequence
+from textwrap import indent
 
 from msgspec.structs import replace
 
@@ -38,7 +39,7 @@ def set_up(
     groups = _list_settings(facts, rate, changes)
     lines = [command]
     if groups:
-        lines += [f"# In {facts.file}, before a scheduler is made:", _LOOP, *map(_indent, groups)]
+        lines += [f"# In {facts.file}, before a scheduler is made:", _LOOP, _indent(groups)]
     settings = (command, *(f"in every group of the optimizer: {each}" for each in groups))
     return settings, "\n".join(lines) + "\n"
 
@@ -47,43 +48,40 @@ def _name_batch(way: Candidate, facts: WorkloadFacts) -> str:
     steps, size = way.gradient_accumulation_steps, way.micro_batch_size // facts.parts
     batch = f"DataLoader(batch_size={size})" + " on each rank" * (facts.parts > 1)
     if steps > 1 and facts.is_lightning:
-        batch += f", Trainer(accumulate_grad_batches={steps})"
-    elif steps > 1:
-        batch += f", {steps} of them for each optimizer step"
-    return batch
+        return f"{batch}, Trainer(accumulate_grad_batches={steps})"
+    return f"{batch}, {steps} of them for each optimizer step" if steps > 1 else batch
 
 
 def _write_loop(
     way: Candidate, facts: WorkloadFacts, groups: Sequence[str], workers: int | None
 ) -> str:
     steps = way.gradient_accumulation_steps
-    size = f"batch_size={way.micro_batch_size // facts.parts}"  # on each rank
-    lines = [f"loader = torch.utils.data.DataLoader(dataset, {size}, shuffle=True, drop_last=True)"]
+    size = way.micro_batch_size // facts.parts  # on each rank
+    options = f"dataset, batch_size={size}, shuffle=True, drop_last=True"
+    code = f"loader = torch.utils.data.DataLoader({options})\n"
     if workers:
-        lines = [
-            "loader = torch.utils.data.DataLoader(",
-            f"    dataset, {size}, shuffle=True, drop_last=True,",
-            f"    num_workers={workers}, persistent_workers=True,",
-            ")",
-        ]
+        code = f"""loader = torch.utils.data.DataLoader(
+    {options},
+    num_workers={workers}, persistent_workers=True,
+)
+"""
     if groups:
-        lines += [f"{_LOOP}  # before a scheduler is made", *map(_indent, groups)]
+        code += f"{_LOOP}  # before a scheduler is made\n{_indent(groups)}\n"
     if steps > 1:
         is_sum = facts.loss_reduction == "sum"
         loss = "loss_fn(model, batch)" if is_sum else f"(loss_fn(model, batch) / {steps})"
-        lines += [
-            f"# Accumulate {steps} micro-batches for each optimizer step:",
-            "for index, batch in enumerate(loader, start=1):",
-            f"    {loss}.backward()",
-            f"    if index % {steps} == 0:",
-            "        optimizer.step()",
-            "        optimizer.zero_grad()",
-        ]
-    return "\n".join(lines) + "\n"
+        code += f"""# Accumulate {steps} micro-batches for each optimizer step:
+for index, batch in enumerate(loader, start=1):
+    {loss}.backward()
+    if index % {steps} == 0:
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+    return code
 
 
-def _indent(line: str) -> str:
-    return f"    {line}"
+def _indent(lines: Sequence[str]) -> str:
+    return indent("\n".join(lines), "    ")
 
 
 def _list_settings(

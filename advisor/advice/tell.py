@@ -5,7 +5,7 @@ import shlex
 from dataclasses import replace
 
 from advisor.advice.batch_table import choose_rows, draw_up_batches, draw_up_few
-from advisor.advice.charts import draw_charts
+from advisor.advice.charts import chart_pairs, draw_charts
 from advisor.advice.data import SCENARIO, LimitingFactor, Recommendation
 from advisor.advice.frontier_tell import chart_frontier, describe_frontier, draw_up_frontier
 from advisor.advice.plan import ADVICE, FRONTIER
@@ -15,7 +15,6 @@ from advisor.engine.budget import TIME_PLAN
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Failure, Record
 from advisor.memory.plan import MEMORY
-from advisor.race.charts import chart_pairs
 from advisor.race.data import Race
 from advisor.race.plan import RACE, choose_best
 from advisor.race.tell import describe_race, name_pair

@@ -1,5 +1,6 @@
 """Trains a batch that grows and a constant one, each in branches of several lengths."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -30,28 +31,26 @@ def run(task: GrowthTask, emit: Emit[GrowthBranch]) -> None:
     chosen, trial = choose_evaluation_samples(workload.batches.sampling_size), task.trial
     started = time.perf_counter()
     courses = [(True, legs) for legs in task.growing] + [(False, legs) for legs in task.constant]
-    for seed in trial.seeds:
-        for is_growing, legs in courses:
-            if time.perf_counter() - started > trial.budget_s:
-                return
-            seed_everything(seed)
-            with catch_out_of_memory() as failure:
-                training = workload.make_training()
-                _train(workload, training, task, legs, seed)
-                loss = evaluate(workload, training, chosen, trial.evaluation_batch_size, take)
-                del training  # beside the next one there may be no room for it
-            if failure:
-                return
-            emit(
-                GrowthBranch(
-                    is_growing=is_growing,
-                    legs=legs,
-                    rate_course=task.rate_course,
-                    learning_rate=trial.learning_rate,
-                    seed=seed,
-                    loss=loss if math.isfinite(loss) else None,
-                )
-            )
+    for seed, (is_growing, legs) in itertools.product(trial.seeds, courses):
+        if time.perf_counter() - started > trial.budget_s:
+            return
+        seed_everything(seed)
+        with catch_out_of_memory() as failure:
+            training = workload.make_training()
+            _train(workload, training, task, legs, seed)
+            loss = evaluate(workload, training, chosen, trial.evaluation_batch_size, take)
+            del training  # beside the next one there may be no room for it
+        if failure:
+            return
+        branch = GrowthBranch(
+            is_growing=is_growing,
+            legs=legs,
+            rate_course=task.rate_course,
+            learning_rate=trial.learning_rate,
+            seed=seed,
+            loss=loss if math.isfinite(loss) else None,
+        )
+        emit(branch)
 
 
 class _CourseRate(Observer):

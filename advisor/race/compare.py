@@ -13,7 +13,7 @@ first, and alone where the user's own schedule was followed.
 import math
 import statistics
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from scipy.optimize import isotonic_regression
 
@@ -29,23 +29,14 @@ _READ_AT = (0.9, 0.95, 1.0)
 _LENT_DEGREES = 4.0
 #: Least standard deviation of a log ratio over starts: curves are read between evaluations.
 _LEAST_DEVIATION = 0.02
-
 #: The same where all pairs were trained from one start: those that lost at once.
 _GUESSED_DEVIATION = 0.3
 
 
-class _Branch(Protocol):
-    """A short training run from one start."""
-
-    @property
-    def seed(self) -> int: ...
-
-
-B = TypeVar("B", bound=_Branch)
 K = TypeVar("K", bound=Hashable)
-
 Curve = Sequence[tuple[float, float]]
-Reader = Callable[[Sequence[B]], Curve]
+#: Short training runs of one side, each from its `seed`.
+_Side = Sequence[Any]
 
 
 class Comparison(NamedTuple):
@@ -91,16 +82,16 @@ def compare_all(
     return found
 
 
-def compare_sides(base: Sequence[B], other: Sequence[B], read: Reader[B]) -> Comparison | None:
+def compare_sides(base: _Side, other: _Side, read: Callable[[_Side], Curve]) -> Comparison | None:
     """Return one side beside another, by curves that `read` makes; None if not comparable."""
     ratios = _list_ratios(base, other, read, compare_curves)
     return _summarise(ratios, []) if ratios else None
 
 
 def _list_ratios(
-    base: Sequence[B],
-    other: Sequence[B],
-    read: Reader[B],
+    base: _Side,
+    other: _Side,
+    read: Callable[[_Side], Curve],
     compare: Callable[[Curve, Curve], float | None],
 ) -> list[float]:
     """Return one log ratio for each start: their mean and spread are those of the mean curves."""

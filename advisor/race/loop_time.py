@@ -47,7 +47,7 @@ class LoopTimes(NamedTuple):
         step_s = estimate_step_s(self.steps, micro_batch_size, accumulation, may_extrapolate=False)
         if step_s is None:
             return None
-        size, pass_s = micro_batch_size * accumulation, 0.0
+        sample_s = self.epoch_per_sample_s
         if self.loop is not None:
             sizes = self.loop.micro_batch_sizes
             near = min(max(micro_batch_size, sizes[0]), sizes[-1])
@@ -60,9 +60,9 @@ class LoopTimes(NamedTuple):
             extra_s = self.estimate_bare_s(near) * (factor - 1.0) * micro_batch_size / near
             least_s = min(1.0, factor) * self.estimate_bare_s(micro_batch_size)
             step_s = max(step_s + accumulation * extra_s, least_s)
-            pass_s = interpolate(near, sizes, self.loop.pass_s)
-        epoch_s = pass_s / self.dataset_size if self.dataset_size else 0.0
-        return step_s + size * (epoch_s + self.epoch_per_sample_s)
+            if self.dataset_size:
+                sample_s += interpolate(near, sizes, self.loop.pass_s) / self.dataset_size
+        return step_s + micro_batch_size * accumulation * sample_s
 
     def estimate_alone_s(self, micro_batch_size: int, accumulation: int = 1) -> float:
         """Return the seconds of a step of a trial, which loads for itself."""

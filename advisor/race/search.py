@@ -76,18 +76,18 @@ def _list_neighbours(
     planned: int,
 ) -> Iterator[Place]:
     """Yield the neighbours of the best place, the most promising first."""
-    way = sizes[best.size]
-    gains = {
-        size: predict(sizes[size]) - predict(way)
-        for size in (planned, *_find_neighbours([*sizes], best.size))
-        if size in sizes and size != best.size and _can_gain(sizes[size], way)
-    }
-    batches = [
-        place
-        for size in sorted(gains, key=gains.__getitem__)
-        if gains[size] < _HOPELESS
-        and (place := _enter(size, best, seen, (seen[best] or 0.0) + gains[size])) is not None
-    ]
+    way, gains, batches = sizes[best.size], dict[int, float](), []
+    for size in (planned, *_find_neighbours([*sizes], best.size)):
+        if size not in sizes or size == best.size:
+            continue
+        # A batch saves steps at most in proportion.
+        saved = min(0.0, math.log(best.size / size))
+        if math.log(sizes[size].step_s / way.step_s) + saved < _LEAST_GAIN:
+            gains[size] = predict(sizes[size]) - predict(way)
+    for size in sorted(gains, key=gains.__getitem__):
+        place = _enter(size, best, seen, (seen[best] or 0.0) + gains[size])
+        if gains[size] < _HOPELESS and place is not None:
+            batches.append(place)
     is_highest = not any(place.size == best.size and place.step > best.step for place in seen)
     rates = [Place(best.size, best.step + 2)] if is_highest else []
     is_large = min(gains.values(), default=0.0) < _LARGE_GAIN
@@ -123,12 +123,6 @@ def _enter(
     near = (Place(size, own.step + 1), Place(size, own.step - 1))
     edge = _find_edge(seen, size)
     return next((place for place in near if place not in seen and place.step < edge), None)
-
-
-def _can_gain(way: Candidate, best: Candidate) -> bool:
-    """Return whether a batch can be faster at all: it saves steps at most in proportion."""
-    saved = min(0.0, math.log(best.global_batch_size / way.global_batch_size))
-    return math.log(way.step_s / best.step_s) + saved < _LEAST_GAIN
 
 
 def _find_neighbours(sizes: Sequence[int], size: int) -> Iterator[int]:

@@ -10,9 +10,8 @@ import math
 from advisor.engine.budget import NEEDS, TIME_PLAN, describe_plan
 from advisor.engine.record import Slot
 from advisor.engine.run import Run
-from advisor.race.confirm import judge_next, predict_s
 from advisor.race.law import read_law
-from advisor.race.picks import Picks
+from advisor.race.picks import Picks, judge_next, predict_s
 from advisor.race.plan import RACE, STARTS
 from advisor.race.trainer import LEAST_STEPS, Trainer
 from advisor.race.ways import WAYS, find_way

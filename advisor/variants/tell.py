@@ -19,8 +19,6 @@ _LABEL_WIDTH, _WIDTH = 22, 17
 #: Change of the machine's own speed, as a share, from which on a ratio is not the variant's alone.
 DRIFT_FRACTION = 0.03
 
-_Row = tuple[str, Callable[[VariantConclusion], str]]
-
 
 def tell_variants(conclusions: Conclusions) -> Told:
     """Return the variants side by side, and how often the run itself compiled."""
@@ -39,7 +37,14 @@ def tabulate_variants(variants: Sequence[VariantConclusion]) -> tuple[Table, ...
     shown = [others[at : at + _ABREAST - 1] for at in range(0, len(others), _ABREAST - 1)]
     *tables, last = [_tabulate((first, *some)) for some in shown or [[]]]
     notes = tuple(note for one in variants for note in _list_notes(one, first))
-    return (*tables, replace(last, legend=_write_legend(variants), notes=notes))
+    parts = [f"the advice is for {first.name}", "± 95 % interval, over sessions for speed"]
+    loss = next((one.loss for one in variants if one.loss is not None), None)
+    if loss is not None:
+        parts.append(
+            f"loss after {count_of(loss.steps, 'step')} of batch {format_count(loss.batch_size)} "
+            f"from {count_of(loss.seeds, 'seed')}, the differences seed by seed"
+        )
+    return (*tables, replace(last, legend="; ".join(parts), notes=notes))
 
 
 def describe_compilation(record: Record) -> str | None:
@@ -59,14 +64,11 @@ def describe_compilation(record: Record) -> str | None:
 
 
 def _tabulate(shown: Sequence[VariantConclusion]) -> Table:
-    columns = [Column("Side by side", "left", folds=True, width=_LABEL_WIDTH)]
-    columns += [Column(one.name, folds=True, width=_WIDTH) for one in shown]
-    rows = tuple((label, *map(write, shown)) for label, write in _list_rows(shown[0]))
-    return Table(columns=tuple(columns), rows=rows)
+    first = shown[0]
 
-
-def _list_rows(first: VariantConclusion) -> list[_Row]:
-    over = f"  over {first.name}"
+    def write_largest(one: VariantConclusion) -> str:  # a lower bound where larger ones may fit
+        size = one.max_micro_batch_size
+        return "≥ " * (size is not None and not one.verified) + _count(size)
 
     def beside(one: VariantConclusion, ratio: Estimate | None) -> str:
         return "" if one is first else format_spread(ratio)
@@ -76,36 +78,24 @@ def _list_rows(first: VariantConclusion) -> list[_Row]:
         is_above = difference is not None and (difference.point or 0.0) > 0.0
         return ("+" if is_above else "") + beside(one, difference)
 
-    rows: list[_Row] = [
-        ("largest micro-batch", _write_largest),
+    over, at = f"  over {first.name}", _count(first.micro_batch_size)
+    rows: list[tuple[str, Callable[[VariantConclusion], str]]] = [
+        ("largest micro-batch", write_largest),
         ("saturates at batch", lambda one: _count(one.saturation_batch_size)),
-    ]
-    if first.micro_batch_size is not None:
-        at = format_count(first.micro_batch_size)
-        rows += [
-            (f"samples/s at {at}", lambda one: _write_speed(one.samples_per_s)),
-            (over, lambda one: beside(one, one.speed_ratio)),
-        ]
-    return [
-        *rows,
+        (f"samples/s at {at}", lambda one: _write_speed(one.samples_per_s)),
+        (over, lambda one: beside(one, one.speed_ratio)),
         ("fastest batch timed", lambda one: _count(one.best_micro_batch_size)),
         ("  samples/s there", lambda one: _write_speed(one.best_samples_per_s)),
         (over, lambda one: beside(one, one.best_speed_ratio)),
         ("loss at the end", lambda one: format_spread(None if one.loss is None else one.loss.loss)),
         (f"  minus {first.name}", subtract),
     ]
-
-
-def _write_legend(variants: Sequence[VariantConclusion]) -> str:
-    first = variants[0]
-    parts = [f"the advice is for {first.name}", "± 95 % interval, over sessions for speed"]
-    loss = next((one.loss for one in variants if one.loss is not None), None)
-    if loss is not None:
-        parts.append(
-            f"loss after {count_of(loss.steps, 'step')} of batch {format_count(loss.batch_size)} "
-            f"from {count_of(loss.seeds, 'seed')}, the differences seed by seed"
-        )
-    return "; ".join(parts)
+    if first.micro_batch_size is None:
+        del rows[2:4]
+    columns = [Column("Side by side", "left", folds=True, width=_LABEL_WIDTH)]
+    columns += [Column(one.name, folds=True, width=_WIDTH) for one in shown]
+    cells = tuple((label, *map(write, shown)) for label, write in rows)
+    return Table(columns=tuple(columns), rows=cells)
 
 
 def _list_notes(variant: VariantConclusion, first: VariantConclusion) -> list[str]:
@@ -126,12 +116,6 @@ def _list_notes(variant: VariantConclusion, first: VariantConclusion) -> list[st
     if variant.loss is not None and variant.loss.diverged:
         notes.append(f"{name}: {variant.loss.diverged} of {variant.loss.seeds} seeds diverged")
     return notes
-
-
-def _write_largest(variant: VariantConclusion) -> str:
-    """Return the largest size that ran, as a lower bound where larger ones may fit."""
-    size = variant.max_micro_batch_size
-    return _count(size) if size is None or variant.verified else f"≥ {format_count(size)}"
 
 
 def _write_speed(speed: Estimate | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from advisor.advice.charts import read_courses
 from advisor.engine.conclusions import Conclusions
 from advisor.loader.plan import conclude_loader
 from advisor.loader.tell import chart_loader
@@ -14,7 +15,6 @@ from advisor.memory.data import Probe
 from advisor.memory.tell import chart_memory
 from advisor.predict.memory_tables import chart_peak
 from advisor.predict.tell import tell_prediction
-from advisor.race.charts import read_courses
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.telling import Datum, Mark
 from tests.given import GivenConclusions
