@@ -57,14 +57,15 @@ class Picks:
     """The places in batch and rate that were tried, and those to come."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self._trainer, pair = trainer, trainer.pair
+        self.trainer, pair = trainer, trainer.pair
         self._places: dict[Place, float] = {Place(pair.global_batch_size, 0): pair.learning_rate}
         #: Whether the best so far is among the last tried: what comes next may be far better.
         self.climbs = True
+        self.are_all_tried = False
 
     def choose_next(self, race: Race) -> Place | None:
         """Return the place to try next; None where no neighbour of the best can win."""
-        trainer = self._trainer
+        trainer = self.trainer
         own, given = trainer.pair.key, trainer.run.spec.limits.global_batch_size
         pairs = {place: (place.size, rate) for place, rate in self._places.items()}
         seen = {
@@ -77,11 +78,11 @@ class Picks:
         return choose_next(ways, seen, self._predict, given or near.global_batch_size)
 
     def _predict(self, way: Candidate) -> float:
-        return self._trainer.law.predict_log_ratio(way, self._trainer.base)
+        return self.trainer.law.predict_log_ratio(way, self.trainer.base)
 
     def try_place(self, place: Place, race: Race) -> None:
         """Train one pair from the starts that pick."""
-        trainer = self._trainer
+        trainer = self.trainer
         rule = propose_learning_rate(trainer.facts, place.size, trainer.law.noise)
         assert rule.proposed is not None
         rate = float(rule.proposed * RATE_STEP**place.step)
@@ -103,9 +104,9 @@ class Picks:
 
     def _choose_nearer(self, pair: PairKey, share: float, lost: float) -> float | None:
         """Return a length that ends nearer to the base pair's loss; None where this one will do."""
-        race = self._trainer.run.of(RACE)
+        race = self.trainer.run.of(RACE)
         result = None if race is None else race.find(pair)
-        if self._trainer.is_only_bound(pair, STARTS):
+        if self.trainer.is_only_bound(pair, STARTS):
             nearer = share / _SHARE_OF_BEST
         elif result is not None and result.standing == "too_short":
             nearer = min(1.0, lost, share * _SHARE_OF_BEST)
@@ -119,14 +120,14 @@ class Picks:
 
     def _choose_share(self, place: Place, race: Race) -> float:
         """Return the time of a pair's branch over the base pair's: well beyond what it may take."""
-        law = self._predict(self._trainer.find_way(place.size))
+        law = self._predict(self.trainer.find_way(place.size))
         best = math.exp(min([0.0, law, *_list_ratios(race)]))
         return min(1.0, max(LEAST_RATIO, _SHARE_OF_BEST * best))
 
     def predict_s(self, place: Place, race: Race) -> float:
         """Return the seconds that trying a place takes."""
         share = _LENGTHS_OF_A_PAIR * self._choose_share(place, race)
-        return len(STARTS) * self._trainer.predict_s(place.size, (share,))
+        return len(STARTS) * self.trainer.predict_s(place.size, (share,))
 
 
 def _list_ratios(race: Race) -> list[float]:

@@ -37,15 +37,15 @@ def run_race(run: Run) -> None:
 
 def continue_race(run: Run, *, most_s: float | None = None) -> bool:
     """Train one pair more, within the time; return whether there was one to train."""
-    racer = run.held(_RACER) or _open(run)
-    if racer is None:
+    picks = run.held(_PICKS) or _open(run)
+    if picks is None:
         return False
-    run.hold(_RACER, racer)
+    run.hold(_PICKS, picks)
     with run.noting_ends("trial"):
-        did = racer.advance(run.unspent_s if most_s is None else most_s)
+        did = _advance(picks, run.unspent_s if most_s is None else most_s)
         run.hold(_IS_OPEN, did)
         return did
-    racer.trainer.is_over = True
+    picks.trainer.is_over = True
     run.hold(_IS_OPEN, False)
     return False
 
@@ -65,7 +65,7 @@ def _find_reference(run: Run) -> Candidate | None:
     return own or next(iter(read_law(run.conclusions).choose(ways)), usual)
 
 
-def _open(run: Run) -> "_Racer | None":
+def _open(run: Run) -> Picks | None:
     """Return the race, None where there is nothing to train or no time for it."""
     race, ways = run.of(RACE), run.of(WAYS)
     if race is None or race.base is None or not ways:
@@ -85,49 +85,43 @@ def _open(run: Run) -> "_Racer | None":
             f"{trainer.least_s:.0f} s in all"
         )
         return None
-    return _Racer(trainer)
+    return Picks(trainer)
 
 
-class _Racer:
-    """The order of one race."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self._picks = trainer, Picks(trainer)
-        self._is_searched = False
-
-    def advance(self, most_s: float) -> bool:
-        """Train what comes next; return whether anything did, or could be afforded."""
-        trainer, race = self.trainer, self.trainer.run.of(RACE)
-        if trainer.is_over or race is None:
-            return False
-        if not trainer.has_begun:
-            trainer.train_base(STARTS, _LENGTHS)
-            self._plan_again()
-            return True
-        if not race.does_base_train:
-            return False
-        if not self._is_searched:
-            place = self._picks.choose_next(race)
-            if place is not None:
-                needed_s = self._picks.predict_s(place, race) + predict_s(trainer)
-                if trainer.affords(needed_s, most_s, is_close=self._picks.climbs):
-                    self._picks.try_place(place, race)
-                    return True
-            self._is_searched = place is None
-        return judge_next(trainer, race, most_s)
-
-    def _plan_again(self) -> None:
-        """Plan the rest with what such branches take in a race, where that is more than thought."""
-        run, race_s = self.trainer.run, self.trainer.predict_race_s()
-        plan = run.record.get(TIME_PLAN)
-        if run.spec.limits.budget_s is not None or plan is None:
-            return
-        if race_s > _LONG_RATIO * plan.needs_s.get("trial", race_s):
-            step_s = race_s / NEEDS["trial"].steps
-            run.progress.plan(describe_plan(run.plan(step_s, first="trial")))
+def _advance(picks: Picks, most_s: float) -> bool:
+    """Train what comes next; return whether anything did, or could be afforded."""
+    trainer, race = picks.trainer, picks.trainer.run.of(RACE)
+    if trainer.is_over or race is None:
+        return False
+    if not trainer.has_begun:
+        trainer.train_base(STARTS, _LENGTHS)
+        _plan_again(trainer)
+        return True
+    if not race.does_base_train:
+        return False
+    if not picks.are_all_tried:
+        place = picks.choose_next(race)
+        if place is not None:
+            needed_s = picks.predict_s(place, race) + predict_s(trainer)
+            if trainer.affords(needed_s, most_s, is_close=picks.climbs):
+                picks.try_place(place, race)
+                return True
+        picks.are_all_tried = place is None
+    return judge_next(trainer, race, most_s)
 
 
-_RACER = Slot("racer", _Racer)
+def _plan_again(trainer: Trainer) -> None:
+    """Plan the rest with what such branches take in a race, where that is more than thought."""
+    run, race_s = trainer.run, trainer.predict_race_s()
+    plan = run.record.get(TIME_PLAN)
+    if run.spec.limits.budget_s is not None or plan is None:
+        return
+    if race_s > _LONG_RATIO * plan.needs_s.get("trial", race_s):
+        step_s = race_s / NEEDS["trial"].steps
+        run.progress.plan(describe_plan(run.plan(step_s, first="trial")))
+
+
+_PICKS = Slot("picks", Picks)
 #: Whether the race did anything when it was last asked to go on.
 _IS_OPEN = Slot("race_is_open", bool)
 #: Why there is nothing to train, as it was said last.
