@@ -105,13 +105,16 @@ def _take_turns(run: Run, sides: Mapping[Series[Occasion], Side], size: int) -> 
         for series in sides if turn % 2 else reversed([*sides]):
             number += 1
             what = f"session {number}, {series.name} side"
-            if not _time_session(run, series, sides[series], size, number, what):
+            (opened,) = run.record.all(series)
+            occasion = _time_session(run, opened, sides[series], size, number, what)
+            if occasion is None:
                 found = run.of(COMPARISON)
                 if found is None or min(found.sessions) < 2:
                     raise InconclusiveError(
                         "fewer than two sessions a side were timed", next_step="Raise --budget."
                     )
                 return
+            run.replace(series, (occasion,))
         found = run.of(COMPARISON)
         if turn + 1 in LOOKS and found is not None and is_decided(found):
             return
@@ -140,16 +143,19 @@ def _record(
 ) -> None:
     """Keep an occasion after those before: of so many sessions, spread over the time."""
     began, side = time.monotonic(), _find_side(run)
-    run.replace(series, (*before, _open_occasion(run, side, size)))
+    occasions = (*before, _open_occasion(run, side, size))  # kept from its first session on
     for number in range(sessions):
         turn_s = began + number * over_s / max(1, sessions - 1)
         while (left_s := turn_s - time.monotonic()) > 0.0:
             run.progress.stage("waiting for the next session's turn", left_s=left_s)
             time.sleep(min(left_s, 1.0))
         what = f"session {number + 1} of {sessions}"
-        if not _time_session(run, series, side, size, number, what):
+        occasion = _time_session(run, occasions[-1], side, size, number, what)
+        if occasion is None:
             break
-    if len(run.record.all(series)[-1].sessions) < 2:
+        occasions = (*before, occasion)
+        run.replace(series, occasions)
+    if len(occasions[-1].sessions) < 2:
         raise InconclusiveError(
             "fewer than two sessions were timed",
             next_step="Raise --budget, or pin a smaller batch.",
@@ -199,12 +205,12 @@ def _measure_peak(run: Run, workload: WorkloadSpec, size: int) -> Peak | None:
 
 
 def _time_session(
-    run: Run, series: Series[Occasion], side: Side, size: int, number: int, what: str
-) -> bool:
-    """Add what one process showed to the last occasion; False where the time ended it."""
+    run: Run, occasion: Occasion, side: Side, size: int, number: int, what: str
+) -> Occasion | None:
+    """Return the occasion with what one process showed; None where the time ended it."""
     run.progress.stage(what, left_s=run.left_s)
     if run.is_spent:
-        return False
+        return None
     task = ThroughputTask(
         workload=side.workload,
         micro_batch_sizes=(size,),
@@ -219,10 +225,8 @@ def _time_session(
         except WorkerTimeoutError:
             if number == 0:
                 raise
-            return False
+            return None
         session = make_session(probe, read_telemetry())
     if session is None:
-        return False
-    *before, now = run.record.all(series)
-    run.replace(series, (*before, replace(now, sessions=(*now.sessions, session))))
-    return True
+        return None
+    return replace(occasion, sessions=(*occasion.sessions, session))
