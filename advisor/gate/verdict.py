@@ -42,6 +42,8 @@ LEAST_FLOOR = 0.01
 FALSE_ALARMS = 0.01
 #: A change beyond it is an endless one.
 _MOST_LOG = 20.0
+#: What is left of a column that others explain is rounding below it.
+_LEAST_LENGTH = 1e-7
 #: How often a change as large as the smallest that is told would have been found.
 _POWER = 0.8
 
@@ -73,17 +75,18 @@ def compare_logs(
     numbers, logs = np.array([*old, *new], dtype=np.float64).T
     is_new = np.repeat([0.0, 1.0], [len(old), len(new)])
     drift = (numbers - numbers.mean()) / (np.ptp(numbers) or 1.0)
-    known = np.column_stack([is_new, np.ones_like(logs), *([drift] if in_turns else [])])
+    known = np.column_stack([np.ones_like(logs), *([drift] if in_turns else []), is_new])
     degrees = len(logs) - known.shape[1]
+    bases, lengths = np.linalg.qr(known)
     is_few = min(len(old), len(new)) < 2 or degrees < 1
-    if is_few or np.linalg.matrix_rank(known) < known.shape[1]:
+    # A side that came before or after the other, as a drift does, cannot be told from one.
+    if is_few or min(abs(np.diag(lengths))) < _LEAST_LENGTH:
         log = float(logs[is_new == 1.0].mean() - logs[is_new == 0.0].mean())
         return LogDifference(log, None, degrees, 0.0)
-    effects = np.linalg.lstsq(known, logs, rcond=None)[0]
-    rest = float(np.linalg.norm(logs - known @ effects)) / math.sqrt(degrees)
-    error = rest * math.sqrt(np.linalg.inv(known.T @ known)[0, 0])
+    shares, length = bases.T @ logs, float(lengths[-1, -1])  # of the side, less all before it
+    rest = float(np.linalg.norm(logs - bases @ shares)) / math.sqrt(degrees)
     spread = rest if in_turns else statistics.stdev(log for _, log in old)
-    return LogDifference(float(effects[0]), error, degrees, spread)
+    return LogDifference(float(shares[-1]) / length, rest / abs(length), degrees, spread)
 
 
 def judge_noisy(
