@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from advisor.predict.breakdown import CATEGORY_NAMES
 from advisor.predict.data import Breakdown, MemorySaving, MemorySavings, ModuleShare
@@ -35,13 +36,16 @@ _SAVINGS_LEGEND = (
 def tell_peak(peak: Breakdown, *, where: str = "") -> Table:
     """Return the table 'At the peak': modules by what they hold, and the timeline."""
     title = f"At the peak, batch {format_count(peak.micro_batch_size)}{where}"
+
+    def draw(label: str, size_bytes: int, mostly: str) -> tuple[str, ...]:
+        share = f"{100 * size_bytes / peak.peak_bytes:.0f} %"
+        return label, format_bytes(size_bytes), share, mostly
+
     shares = list(_choose_shares(peak))
-    rows = [
-        (label, *_cells(share.size_bytes, peak), _describe_mostly(share)) for share, label in shares
-    ]
+    rows = [draw(label, share.size_bytes, _describe_mostly(share)) for share, label in shares]
     shown = sum(share.size_bytes for share, label in shares if not label.startswith(" "))
     if shown < peak.peak_bytes:
-        rows.append(("all others", *_cells(peak.peak_bytes - shown, peak), ""))
+        rows.append(draw("all others", peak.peak_bytes - shown, ""))
     return Table(
         columns=(Column(title, "left"), Column(""), Column("share"), Column("mostly", "left")),
         rows=tuple(rows),
@@ -73,10 +77,7 @@ def chart_parts(parts: Sequence[tuple[str, Mapping[str, int]]], *, caption: str)
 def chart_peak(peak: Breakdown) -> Chart:
     """Return the tensors at the peak of one size, by module and category."""
     parts = [
-        (
-            label.strip(),
-            {CATEGORY_NAMES[one]: size for one, size in share.bytes_by_category.items()},
-        )
+        (label, {CATEGORY_NAMES[one]: size for one, size in share.bytes_by_category.items()})
         for share, label in _choose_shares(peak)
         if not label.startswith(" ")
     ]
@@ -124,10 +125,6 @@ def _cut(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else f"…{name[1 - _NAME_WIDTH :]}"
 
 
-def _cells(size_bytes: int, peak: Breakdown) -> tuple[str, str]:
-    return format_bytes(size_bytes), f"{100 * size_bytes / peak.peak_bytes:.0f} %"
-
-
 def _describe_mostly(share: ModuleShare) -> str:
     """Return the largest category, with its share where it is not nearly all."""
     category, size_bytes = next(iter(share.bytes_by_category.items()))
@@ -153,7 +150,7 @@ def _compare(savings: Sequence[tuple[str, MemorySavings]]) -> Table:
         headers.append(f"{title}\nat batch {format_count(one.micro_batch_size)}".lstrip("\n"))
         effects = {each.name: _format_effect(each) for each in one.savings}
         columns.append({"as it is": _format_effect(one)} | effects)
-    names = ("as it is", *_list_names([one for _, one in savings]))
+    names = dict.fromkeys(name for each in columns for name in each)
     return Table(
         columns=(Column("What would change it", "left"), *map(Column, headers)),
         rows=tuple((name, *(each.get(name, "no gain") for each in columns)) for name in names),
@@ -162,16 +159,14 @@ def _compare(savings: Sequence[tuple[str, MemorySavings]]) -> Table:
 
 def _list_how_to(savings: Sequence[MemorySavings]) -> Iterator[str]:
     """Yield every change with its cost and the code to paste."""
-    by_name = {one.name: one for each in reversed(savings) for one in each.savings}
-    for name in _list_names(savings):
-        code = by_name[name].how_to
+    first: dict[str, MemorySaving] = {}
+    for one in chain.from_iterable(each.savings for each in savings):
+        first.setdefault(one.name, one)
+    for one in first.values():
+        code = one.how_to
         if code.startswith("for "):  # where else a terminal broke it, it could not be pasted
             code = code.replace(": ", ":\n    ", 1)
-        yield f"- {name}: {by_name[name].note}\n{code}"
-
-
-def _list_names(savings: Sequence[MemorySavings]) -> list[str]:
-    return list(dict.fromkeys(one.name for each in savings for one in each.savings))
+        yield f"- {one.name}: {one.note}\n{code}"
 
 
 def _format_effect(one: MemorySaving | MemorySavings) -> str:

@@ -95,8 +95,14 @@ def tell_prediction(conclusions: Conclusions) -> Told:
     asked, traces = record.get(CARDS), record.all(TRACES)
     if not predictions or asked is None:
         return Told()
-    sized = [one for one in predictions if one.breakdown]
-    parts = (sized[i : i + CARDS_ABREAST] for i in range(0, len(sized), CARDS_ABREAST))
+    parts = [
+        (
+            f"{one.gpu}, batch {format_count(one.micro_batch_size or 0)}",
+            {share.part: share.size_bytes for share in one.breakdown},
+        )
+        for one in predictions
+        if one.breakdown
+    ]
     peaks = [(one.at_peak, one.gpu) for one in predictions if one.at_peak is not None]
     savings = [
         (one.gpu, one.what_would_change) for one in predictions if one.what_would_change is not None
@@ -106,7 +112,10 @@ def tell_prediction(conclusions: Conclusions) -> Told:
     return Told(
         tables=(
             _tell_cards(predictions, is_asked=asked.micro_batch_size is not None),
-            *map(_tell_parts, parts),
+            *map(
+                _tell_parts,
+                (parts[i : i + CARDS_ABREAST] for i in range(0, len(parts), CARDS_ABREAST)),
+            ),
             *(tell_peak(peak, where=f" on {gpu}") for peak, gpu in peaks[:1]),
             *tell_savings(savings),
         ),
@@ -116,7 +125,10 @@ def tell_prediction(conclusions: Conclusions) -> Told:
             Row("Method", _describe_trace(traces[0]) + expandable),
         ),
         passages=(Passage(title="What the trace assumes", items=notes),) if notes else (),
-        charts=(_chart_sizes(predictions), _chart_parts(sized)),
+        charts=(
+            _chart_sizes(predictions),
+            chart_parts(parts, caption="The predicted peak of the process on each card, by part."),
+        ),
     )
 
 
@@ -136,44 +148,33 @@ def _tell_cards(predictions: Sequence[Prediction], *, is_asked: bool) -> Table:
             if is_asked
             else (one.gpu, format_bytes(one.memory_bytes), *figures)
         )
-    confidence = predictions[0].max_micro_batch_size.confidence
-    legend = (
-        f"all figures predicted, not run; in brackets the {100 * confidence:.0f} % interval, from "
-        "the errors of such predictions on real GPUs"
-    )
+    legend = f"all figures predicted, not run; in brackets the {_describe_interval(predictions)}"
     return Table(columns=columns, rows=tuple(rows), legend=legend)
+
+
+def _describe_interval(predictions: Sequence[Prediction]) -> str:
+    confidence = format_percent(predictions[0].max_micro_batch_size.confidence, decimals=0)
+    return f"{confidence} interval, from the errors of such predictions on real GPUs"
 
 
 def _chart_sizes(predictions: Sequence[Prediction]) -> Chart:
     data = place_estimates((one.gpu, one.max_micro_batch_size) for one in predictions)
-    confidence = format_percent(predictions[0].max_micro_batch_size.confidence, decimals=0)
     return Chart(
         title="Largest micro-batch by card",
-        caption="Predicted from a trace, not run; bars are the "
-        f"{confidence} interval, from the errors of such predictions on real GPUs.",
+        caption=f"Predicted from a trace, not run; bars are the {_describe_interval(predictions)}.",
         x_label="",
         y_label="largest micro-batch, samples",
         lines=(Line("predicted", data, "points"),),
     )
 
 
-def _chart_parts(predictions: Sequence[Prediction]) -> Chart:
-    parts = [
-        (
-            f"{one.gpu}, batch {format_count(one.micro_batch_size or 0)}",
-            {share.part: share.size_bytes for share in one.breakdown},
-        )
-        for one in predictions
-    ]
-    return chart_parts(parts, caption="The predicted peak of the process on each card, by part.")
-
-
-def _tell_parts(predictions: Sequence[Prediction]) -> Table:
-    sizes = [{share.part: share.size_bytes for share in one.breakdown} for one in predictions]
-    titles = (f"{one.gpu}\nbatch {format_count(one.micro_batch_size or 0)}" for one in predictions)
+def _tell_parts(parts: Sequence[tuple[str, dict[str, int]]]) -> Table:
+    titles = (Column(title.replace(", ", "\n"), folds=True) for title, _ in parts)
     return Table(
-        columns=(Column("predicted peak", "left"), *(Column(one, folds=True) for one in titles)),
-        rows=tuple((part, *(format_bytes(one[part]) for one in sizes)) for part in sizes[0]),
+        columns=(Column("predicted peak", "left"), *titles),
+        rows=tuple(
+            (part, *(format_bytes(sizes[part]) for _, sizes in parts)) for part in parts[0][1]
+        ),
     )
 
 
@@ -206,10 +207,9 @@ def _describe_trace(trace: MemoryTrace) -> str:
 
 def format_sizes(estimate: Estimate) -> str:
     """Return the largest size with its interval, in whole samples."""
-    point, low, high = (_whole(value) for value in (estimate.point, estimate.low, estimate.high))
-    if high == 0:
-        return "none fits"
-    return f"{format_count(point)} ({format_count(low)} to {format_count(high)})"
+    ends = (estimate.point, estimate.low, estimate.high)
+    point, low, high = (format_count(_whole(value)) for value in ends)
+    return f"{point} ({low} to {high})" if estimate.high else "none fits"
 
 
 def _format_gib(estimate: Estimate | None) -> str:
@@ -217,8 +217,9 @@ def _format_gib(estimate: Estimate | None) -> str:
     if estimate is None or estimate.point is None:
         return "-"
     factor, unit = (2**30, "GiB") if estimate.point >= 2**30 else (2**20, "MiB")
-    low, high = (format_number((value or 0.0) / factor) for value in (estimate.low, estimate.high))
-    return f"{format_number(estimate.point / factor)} ({low} to {high}) {unit}"
+    ends = (estimate.point, estimate.low, estimate.high)
+    point, low, high = (format_number((value or 0.0) / factor) for value in ends)
+    return f"{point} ({low} to {high}) {unit}"
 
 
 def _whole(value: float | None) -> int:
@@ -232,36 +233,29 @@ def draw_up_screen(conclusions: Conclusions) -> Screen:
     size = None if asked is None else asked.micro_batch_size
     if len(predictions) > 1:
         answer = f"Predicted for {len(predictions)} cards by a trace; nothing was run on them"
-    return Screen(
-        answer=answer,
-        lines=headline.remarks,
-        table=_draw_up(predictions[:_MOST_CARDS], size) if predictions else None,
-    )
-
-
-def _draw_up(predictions: tuple[Prediction, ...], size: int | None) -> Table:
-    rows = [
-        (
-            one.gpu,
-            format_sizes(one.max_micro_batch_size),
-            *(() if size is None else (FITS[one.fits],)),
-            _name_largest_part(one),
-            _name_best_change(one),
-        )
-        for one in predictions
-    ]
-    return Table(
+    verdict = () if size is None else (Column(f"batch {format_count(size)} fits"),)
+    table = Table(
         columns=(
             Column("GPU", "left"),
             Column("largest micro-batch"),
-            *(() if size is None else (Column(f"batch {format_count(size)} fits"),)),
+            *verdict,
             Column("mostly", "left"),
             Column("would help", "left", folds=True),
         ),
-        rows=tuple(rows),
+        rows=tuple(
+            (
+                one.gpu,
+                format_sizes(one.max_micro_batch_size),
+                *(FITS[one.fits] for _ in verdict),
+                _name_largest_part(one),
+                _name_best_change(one),
+            )
+            for one in predictions[:_MOST_CARDS]
+        ),
         legend="all predicted; in brackets the interval of such predictions on real GPUs",
         is_narrow=True,
     )
+    return Screen(answer=answer, lines=headline.remarks, table=table if predictions else None)
 
 
 def _name_largest_part(one: Prediction) -> str:
@@ -276,9 +270,8 @@ def _name_largest_part(one: Prediction) -> str:
 def _name_best_change(one: Prediction) -> str:
     """Return the change that allows the largest batch; empty where none allows a larger one."""
     changes = one.what_would_change
-    if changes is None or not changes.savings:
+    best = next(iter(changes.savings), None) if changes is not None else None  # the largest first
+    if changes is None or best is None:
         return ""
-    best = max(changes.savings, key=lambda saving: saving.max_micro_batch_size)
-    if best.max_micro_batch_size <= changes.max_micro_batch_size:
-        return ""
-    return f"{best.name}: {format_count(best.max_micro_batch_size)}"
+    is_larger = best.max_micro_batch_size > changes.max_micro_batch_size
+    return f"{best.name}: {format_count(best.max_micro_batch_size)}" if is_larger else ""
