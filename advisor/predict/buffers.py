@@ -65,33 +65,25 @@ class Reduction(msgspec.Struct, frozen=True, array_like=True):
     contiguous: bool = True
 
     def size_buffer(self, micro_batch_size: int, card: Card) -> int:
-        """Return the bytes of its buffer at a size; 0 where the input is not split."""
-        inputs, outputs = (
-            fixed + slope * micro_batch_size for fixed, slope in (self.inputs, self.outputs)
-        )
+        """Return the bytes that its partial sums take at a size; 0 where the input is not split."""
+        lines = (self.inputs, self.outputs)
+        inputs, outputs = (fixed + slope * micro_batch_size for fixed, slope in lines)
         if min(inputs, outputs) < 1:
             return 0
-        return size_buffer(inputs, outputs, card, contiguous=self.contiguous)
-
-
-def size_buffer(inputs: int, outputs: int, card: Card, *, contiguous: bool = True) -> int:
-    """Return the bytes that the partial sums of a reduction take."""
-    vector = next(v for v in (_VECTOR, 2, 1) if outputs % v == 0) if contiguous else 1
-    most = _MOST_THREADS // vector
-    across, along = _round_down(outputs // vector, most), _round_down(inputs, most)
-    width = min(across, _WARP)
-    height = min(along, most // width)
-    width = min(across, most // height)
-    values = inputs
-    if values < min(16 * height, _MOST_VALUES):
-        return 0
-    values = -(-inputs // height)
-    wanted = card.multiprocessors * (card.threads_per_multiprocessor // (width * height))
-    grid = -(-(outputs // vector) // width)
-    if values < _MOST_VALUES or grid > wanted:
-        return 0
-    parts = min(max(-(-wanted // grid), -(-values // _MOST_VALUES)), -(-values // _LEAST_VALUES))
-    return _SUM_BYTES * outputs * parts * width * vector if parts > 1 else 0
+        vector = next(v for v in (_VECTOR, 2, 1) if outputs % v == 0) if self.contiguous else 1
+        most = _MOST_THREADS // vector
+        across, along = _round_down(outputs // vector, most), _round_down(inputs, most)
+        width = min(across, _WARP)
+        height = min(along, most // width)
+        width = min(across, most // height)
+        values = -(-inputs // height)
+        wanted = card.multiprocessors * (card.threads_per_multiprocessor // (width * height))
+        grid = -(-(outputs // vector) // width)
+        if inputs < min(16 * height, _MOST_VALUES) or values < _MOST_VALUES or grid > wanted:
+            return 0
+        parts = max(-(-wanted // grid), -(-values // _MOST_VALUES))
+        parts = min(parts, -(-values // _LEAST_VALUES))
+        return _SUM_BYTES * outputs * parts * width * vector if parts > 1 else 0
 
 
 def _round_down(value: int, most: int) -> int:

@@ -5,13 +5,12 @@ the structure changes with the size ─────▶ per_size: holds at one si
 fake tensors fail ─▶ real runs on the CPU ─▶ measured: at every size where two agree, else at one
 """
 
-import math
-
 from msgspec.structs import replace
 
 from advisor.engine.worker.emitter import Emit
 from advisor.engine.worker.failure import describe, location_of
 from advisor.errors import AdvisorError, WorkloadError
+from advisor.predict.allocator import round_up
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace, TraceMethod
 from advisor.predict.trace.fake import UntraceableError
@@ -65,15 +64,12 @@ def _measure(workload: Workload, task: TraceTask, why_run: str) -> MemoryTrace:
     """
     if workload.is_step_only:
         return _trace(workload, task, why_run)
-    granule = task.batch_multiple
-    ran = granule * math.ceil(max(_SMALLEST_SIZE, task.min_micro_batch_size) / granule)
+    ran = round_up(max(_SMALLEST_SIZE, task.min_micro_batch_size), task.batch_multiple)
     take_first_step(workload, workload.make_training(), ran)
     try:
         return _trace(workload, task, why_run)
-    except AdvisorError:
-        raise
     except Exception as error:
-        if is_out_of_memory(error):
+        if isinstance(error, AdvisorError) or is_out_of_memory(error):
             raise
         raise WorkloadError(
             f"{describe(error)}, at a batch size of its own, as {ran} runs",
@@ -90,7 +86,7 @@ def _trace(workload: Workload, task: TraceTask, why_run: str | None = None) -> M
         one = record(workload, task.micro_batch_size, task)
         return conclude(one, method=method, reason=why_run or "only this size was asked for")
     granule = task.batch_multiple
-    small = granule * math.ceil(max(_FIRST_SIZE, task.min_micro_batch_size) / granule)
+    small = round_up(max(_FIRST_SIZE, task.min_micro_batch_size), granule)
     offsets = (0, _SECOND_OFFSET, _THIRD_OFFSET_MEASURED if why_run else _THIRD_OFFSET)
     first, second, third = (record(workload, small + each * granule, task) for each in offsets)
     try:

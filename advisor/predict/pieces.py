@@ -50,18 +50,14 @@ def find_upper_envelope(lines: list[AffinePiece]) -> tuple[AffinePiece, ...]:
     for line in sorted(lines, key=lambda line: (line.bytes_per_sample, line.fixed_bytes)):
         if hull and hull[-1].bytes_per_sample == line.bytes_per_sample:
             hull.pop()
-        while len(hull) > 1 and _is_covered(hull[-2], hull[-1], line):
-            hull.pop()
+        while len(hull) > 1:
+            (a, s), (b, t), (c, u) = map(msgspec.structs.astuple, (*hull[-2:], line))
+            if (a - b) * (u - t) < (b - c) * (t - s):
+                break
+            hull.pop()  # it is nowhere above both of the lines around it in slope
         hull.append(line)
-    heights_at_one = [line.fixed_bytes + line.bytes_per_sample for line in hull]
-    first = max(range(len(hull)), key=lambda i: (heights_at_one[i], i), default=0)
+    first = max(range(len(hull)), key=lambda i: (hull[i].predict_bytes(1), i), default=0)
     return tuple(hull[first:])
-
-
-def _is_covered(flatter: AffinePiece, line: AffinePiece, steeper: AffinePiece) -> bool:
-    """Return whether a line is nowhere above both of the lines around it in slope."""
-    (a, s), (b, t), (c, u) = map(msgspec.structs.astuple, (flatter, line, steeper))
-    return bool((a - b) * (u - t) >= (b - c) * (t - s))
 
 
 def _keep_highest(

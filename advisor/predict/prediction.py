@@ -44,10 +44,8 @@ from advisor.training.data import OptimizerFacts, Precision
 #: ten. Source: the 90th percentile of the absolute error over 80 runs of 16 vision models on an
 #: A100. Perceptrons (1.3 %) and transformers (4.5 %) are far below it: it is the convolution
 #: library that chooses its workspace on the card.
-SHORTFALL_FRACTION = 0.13
-EXCESS_FRACTION = 0.13
-_MOST = 1.0 + SHORTFALL_FRACTION
-_LEAST = 1.0 - EXCESS_FRACTION
+ERROR_FRACTION = 0.13
+_MOST, _LEAST = 1.0 + ERROR_FRACTION, 1.0 - ERROR_FRACTION
 #: Of every interval: the share of those runs within it.
 CONFIDENCE = 0.9
 
@@ -122,11 +120,11 @@ PREDICTIONS = Topic(
 def predict_on(gpu: Gpu, case: Case) -> Prediction:
     """Return the prediction for one card; the case holds at least one trace.
 
-    With allocated A, reserved R, context c (least to most), shortfall s and excess e:
+    With allocated A, reserved R, context c (least to most) and error e:
 
-        allocated      A           A(1 − e)             to   A(1 + s)
-        reserved       R           A(1 − e)             to   R(1 + s)
-        device used    R + c_mid   A(1 − e) + c_least   to   R(1 + s) + c_most
+        allocated      A           A(1 − e)             to   A(1 + e)
+        reserved       R           A(1 − e)             to   R(1 + e)
+        device used    R + c_mid   A(1 − e) + c_least   to   R(1 + e) + c_most
 
     The lower ends start from A, because under pressure the allocator gives back what it holds
     beyond it. The largest size is the largest whose device used fits usable less headroom; its ends

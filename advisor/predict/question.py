@@ -1,11 +1,9 @@
 """The memory of cards that are not here: the model is traced here, nothing runs on them."""
 
-from collections.abc import Iterator
-
 from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.predict.changes import is_optimizer_decisive, trace_changes
-from advisor.predict.data import CARDS, TRACED_CHANGES, TRACES, PredictedMemory, TraceTask
+from advisor.predict.data import CARDS, TRACED_CHANGES, TRACES, TraceTask
 from advisor.predict.footprint import find_general
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.prediction import PREDICTIONS, choose_next_size, list_cards, read_case
@@ -23,13 +21,17 @@ def run_prediction(run: Run) -> None:
         if size is None or run.is_spent:
             break
         _trace(run, size)
-    base = find_general(run.record.all(TRACES))
+    case = read_case(run.record)
+    base = find_general(case.traces)
     if base is not None and base.method == "symbolic":
-        memory = derive_pieces(base)
+        memory, sizes = derive_pieces(base), [case.asked.micro_batch_size]
+        for gpu in list_cards(case.asked):  # around those that the figures will be for
+            most = min(memory.predict_largest(gpu.usable_bytes), case.ceiling)
+            sizes += [max(1, most // 2), max(1, most)]
         changes = trace_changes(
             run,
             _make_task(run, None),
-            with_optimizer=is_optimizer_decisive(memory, _estimate_sizes(run, memory)),
+            with_optimizer=is_optimizer_decisive(memory, filter(None, sizes)),
             left_s=lambda: 0.0 if run.is_spent else run.left_s,
         )
         run.replace(TRACED_CHANGES, changes)
@@ -52,16 +54,6 @@ def _make_task(run: Run, size: int | None) -> TraceTask:
         min_micro_batch_size=run.facts.min_micro_batch_size,
         batch_multiple=run.spec.limits.batch_multiple,
     )
-
-
-def _estimate_sizes(run: Run, memory: PredictedMemory) -> Iterator[int]:
-    """Yield sizes around those that the figures will be for, without the allocator."""
-    case = read_case(run.record)
-    if case.asked.micro_batch_size is not None:
-        yield case.asked.micro_batch_size
-    for gpu in list_cards(case.asked):
-        most = min(memory.predict_largest(gpu.usable_bytes), case.ceiling)
-        yield from (max(1, most // 2), max(1, most))
 
 
 QUESTION = Question(

@@ -6,7 +6,7 @@ workspace as the gates of one layer in both directions. The matrix products are 
 that their floating-point operations are counted.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -30,12 +30,12 @@ class _Layout(NamedTuple):
     batch_first: bool
     train: bool
 
-    def split(self, tensors: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def split(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Return the states and the weights."""
         count = 2 if self.kind == "lstm" else 1
         return tensors[:count], tensors[count:]
 
-    def matrices(self, weights: tuple[Tensor, ...]) -> list[tuple[int, int]]:
+    def matrices(self, weights: Sequence[Tensor]) -> list[tuple[int, int]]:
         """Return inputs and gates of both matrices of every layer, of both directions at once.
 
         Two biases and a projection may follow each pair.
@@ -82,11 +82,8 @@ class _Flatten(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.dtype = weights[0].dtype
-        sizes = [weight.numel() for weight in weights]
-        parts = torch.split(weights[0].new_empty(sum(sizes), dtype=AUTOCAST_DTYPE), sizes)
-        return tuple(
-            part.view_as(weight).copy_(weight) for part, weight in zip(parts, weights, strict=True)
-        )
+        copies = _cut(weights[0].new_empty(_count(weights), dtype=AUTOCAST_DTYPE), weights)
+        return tuple(copy.copy_(weight) for copy, weight in zip(copies, weights, strict=True))
 
     @staticmethod
     @once_differentiable
@@ -132,12 +129,20 @@ class _Recurrent(torch.autograd.Function):
         _work(workspace, [(rows, gates, inputs) for inputs, gates in matrices])
         del steps, gradient, workspace
         steps = layout.swap(source).contiguous()  # once more, for the weights
-        sizes = [weight.numel() for weight in weights]
-        parts = torch.split(steps.new_zeros(sum(sizes)), sizes)
-        of_weights = [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
+        of_weights = _cut(steps.new_zeros(_count(weights)), weights)
         workspace = steps.new_empty(rows * matrices[0][1])
         _work(workspace, [(gates, rows, inputs) for inputs, gates in matrices])
         return (None, layout.swap(of_steps), *of_states, *of_weights)
+
+
+def _count(weights: Sequence[Tensor]) -> int:
+    return sum(weight.numel() for weight in weights)
+
+
+def _cut(whole: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """Return views of one piece of memory that have the shapes of the weights."""
+    parts = torch.split(whole, [weight.numel() for weight in weights])
+    return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
 
 def _work(workspace: Tensor, products: Iterable[tuple[int, int, int]]) -> None:

@@ -160,11 +160,10 @@ def run_steps(training: Training, batches: Iterator[Any], tracker: StorageTracke
 
 
 def _run_whole_steps(stepper: Training | UserStep, batch: Any, tracker: StorageTracker) -> None:
-    kept: list[Tensor | None] = [None]
     with _quiet_collector() as collect:
         for step in range(1, TRACED_STEPS + 1):
             tracker.mark("forward", step)
-            kept[0] = stepper.step(batch)
+            _kept = stepper.step(batch)
             tracker.mark("backward", step)
             tracker.mark("optimizer", step)
             collect()

@@ -3,7 +3,7 @@
 import pytest
 
 from advisor.device.catalogue import find_gpu, list_gpus
-from advisor.predict.buffers import Card, EmbeddingGradient, Reduction, find_card, size_buffer
+from advisor.predict.buffers import Card, EmbeddingGradient, Reduction, find_card
 
 MIB = 1 << 20
 H100, A100 = Card(multiprocessors=132), Card(multiprocessors=108)
@@ -23,7 +23,7 @@ H100, A100 = Card(multiprocessors=132), Card(multiprocessors=108)
     ],
 )
 def test_a_buffer_is_as_large_as_on_the_card(inputs, outputs, card, mib):
-    assert size_buffer(inputs, outputs, card) == mib * MIB
+    assert Reduction(0, (inputs, 0), (outputs, 0)).size_buffer(1, card) == mib * MIB
 
 
 def test_a_buffer_follows_the_batch_and_ends_growing():

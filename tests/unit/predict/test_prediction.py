@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from advisor.device.catalogue import CONTEXT_BYTES, describe_stated_gpu, find_gpu
 from advisor.predict.data import CardsAsked
 from advisor.predict.prediction import (
-    EXCESS_FRACTION,
+    ERROR_FRACTION,
     GPU_HEADROOM_BYTES,
-    SHORTFALL_FRACTION,
     choose_next_size,
     predict_cards,
     predict_on,
@@ -55,8 +54,8 @@ def test_the_ends_of_the_largest_size_are_those_of_device_used(name):
     )
     assert point.device_used_bytes.point <= room
     # The size at the low end fits even where the prediction falls short by all it may.
-    assert low.allocated_bytes.point * (1 + SHORTFALL_FRACTION) + CONTEXT_BYTES[1] <= room
-    assert high.allocated_bytes.point * (1 - EXCESS_FRACTION) + CONTEXT_BYTES[0] <= room
+    assert low.allocated_bytes.point * (1 + ERROR_FRACTION) + CONTEXT_BYTES[1] <= room
+    assert high.allocated_bytes.point * (1 - ERROR_FRACTION) + CONTEXT_BYTES[0] <= room
 
 
 def test_a_size_fits_surely_not_or_perhaps():
