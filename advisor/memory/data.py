@@ -112,7 +112,7 @@ class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
 
     runs: ClassVar[str] = "advisor.memory.measure:run"
     runs_script: ClassVar[str] = "advisor.memory.measure_script:run"
-    merges_ranks: ClassVar[str] = "advisor.memory.ranks:merge_probes"
+    merges_ranks: ClassVar[str] = "advisor.memory.plan:merge_probes"
 
     micro_batch_size: int
     #: On what training takes beyond the idle process; None enforces nothing.

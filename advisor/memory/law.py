@@ -17,10 +17,9 @@ _SPAN_FRACTION = 0.25
 def fit_memory(probes: Sequence[Probe], *, noise_bytes: float = 0.0) -> MemoryLaw | None:
     """Return the law near the largest sizes that ran in the search; None with fewer than two.
 
-    A least-squares line for each phase, through the sizes above half of the largest one, and
-    through smaller ones only where those lie too close together for a slope. Below a kink, and
-    beyond one not yet seen, the peak is larger than the law says. Every slope is raised by what an
-    error of `noise_bytes` in each peak could hide, turning about the largest size.
+    A least-squares line for each phase. Below a kink, and beyond one not yet seen, the peak is
+    larger than the law says. Every slope is raised by what an error of `noise_bytes` in each peak
+    could hide, turning about the largest size.
     """
     searched = [probe for probe in probes if probe.stage == "memory"]
     phases = attrgetter("forward_backward_peak_bytes"), attrgetter("optimizer_peak_bytes")

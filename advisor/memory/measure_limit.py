@@ -77,9 +77,8 @@ class MemoryGauge:
     def limit_peak_bytes(self) -> int | None:
         """Return the peak since the first reset of what the limit counts, None where not known.
 
-        The kernel limits what is mapped to be written (VmData), but keeps a high-water mark only of
-        all that is mapped. The rest of it (libraries) is taken off as it is now. Where the mark is
-        older than the first reset it says nothing.
+        The kernel limits what is mapped to be written (VmData), but keeps a mark only of all that
+        is mapped: libraries are taken off as they are now. One older than the reset says nothing.
         """
         if self._idle is None or self._mapped_before_bytes is None:
             return None

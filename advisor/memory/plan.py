@@ -1,6 +1,6 @@
 """Which micro-batch to try next for the largest one that fits, and what the probes say of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, floor, inf, lcm
 from operator import attrgetter
 
@@ -39,6 +39,17 @@ MAX_OOMS = 2
 
 #: Of a line's value at size zero over the least peak: beyond, it is not noise.
 _MOST_OVER_PEAK = 1.1
+#: Of several ranks, that which takes most decides.
+_PEAKS = (
+    "forward_backward_peak_bytes",
+    "optimizer_peak_bytes",
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "peak_device_used_bytes",
+    "limit_peak_bytes",
+    "alloc_retries",
+    "swapped_bytes",
+)
 
 
 def choose_bounds(facts: WorkloadFacts, limits: Limits, capacity_bytes: int | None) -> SearchBounds:
@@ -126,8 +137,7 @@ def conclude_memory(
     """Return the largest size that ran, and what ends the search there.
 
     It is verified where a size not more than the resolution above was seen not to fit, or where the
-    dataset or the user's cap allows none above. What failed for want of promised memory counts as a
-    probe, but not as evidence. The search is `complete` unless it was stopped before it was done.
+    dataset or the user's cap allows none above. The search is `complete` unless it was stopped.
     """
     searched = _select(probes)
     trusted, disturbances = judge_surroundings(searched)
@@ -188,6 +198,21 @@ def _select(probes: Sequence[Probe]) -> list[Probe]:
 
 def _find_largest(probes: Iterable[Probe]) -> int | None:
     return max((probe.micro_batch_size for probe in probes), default=None)
+
+
+def merge_probes(results: Mapping[int, Sequence[Probe]]) -> list[Probe]:
+    """Return one probe of all ranks: `oom` where one was, else with the largest of each peak."""
+    probes = {rank: each[0] for rank, each in sorted(results.items()) if each}
+    failed = {rank: probe for rank, probe in probes.items() if probe.outcome != "fit"}
+    if failed:
+        rank, probe = min(failed.items(), key=lambda pair: (pair[1].outcome != "oom", pair[0]))
+        return [replace(probe, message=f"rank {rank}: {probe.message}")]
+    most = {
+        name: max(values)
+        for name in _PEAKS
+        if (values := [v for each in probes.values() if (v := getattr(each, name)) is not None])
+    }
+    return [replace(next(iter(probes.values())), **most)]
 
 
 def _conclude(conclusions: Conclusions) -> MemoryConclusion | None:

@@ -27,9 +27,8 @@ ADDRESS_SPACE_BYTES: Final = LARGE_SEGMENT_BYTES << 36
 class Block:
     """A range of addresses: handed out, free, or (expandable segments only) without memory.
 
-    `before` and `after` are its neighbours in the same segment. One that is free and listed in its
-    pool stays so until `take`, `unlist` or a neighbour's `absorb_neighbours` removes it; whoever
-    changes its size or address unlists it first.
+    `before` and `after` are its neighbours in the same segment. Whoever changes the size or address
+    of one that its pool lists unlists it first.
     """
 
     pool: "Pool"
@@ -120,8 +119,7 @@ class CachingAllocator:
     """The allocator of one device, under a cap or without one.
 
     A block that is handed out counts with the rest that was not worth splitting off. With
-    `expandable_segments` each pool is one growing segment, whose mapped pages count against the
-    cap, as they do for the driver.
+    `expandable_segments` each pool is one growing segment, whose mapped pages count for the cap.
     """
 
     def __init__(self, capacity_bytes: int | None = None, *, expandable_segments: bool = False):
@@ -255,12 +253,9 @@ def choose_segment_bytes(size_bytes: int) -> int:
     return round_up(size_bytes, SEGMENT_GRANULE_BYTES)
 
 
-def _has_room(start: Block, size: int) -> bool:
+def _has_room(start: Block | None, size: int) -> bool:
     """Return whether `size` bytes from a block on are free or without memory."""
     room, block = 0, start
-    while room < size and block.is_free:
-        room += block.size
-        if block.after is None:
-            break
-        block = block.after
+    while block is not None and block.is_free and room < size:
+        room, block = room + block.size, block.after
     return room >= size

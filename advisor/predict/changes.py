@@ -80,8 +80,7 @@ def compare_changes(
     """Return the training as it is with the changes that help, the largest micro-batch first.
 
     A change helps where it raises the largest size or lowers the peak by `LEAST_CHANGE_FRACTION`,
-    and worsens neither by as much. Each has the code that makes it, and the share of operations
-    that it adds; None where not counted.
+    and worsens neither by as much. Each has its code, and the share of operations that it adds.
     """
     savings = []
     for change, after, how_to, more_flops_fraction in changed:
@@ -117,8 +116,7 @@ def add_8bit_state(what_ifs: tuple[WhatIf, ...], base: MemoryTrace) -> Iterator[
     Such optimizers take one tensor at a time, so the trace that does is the one to change, where
     there is one. The optimizer's temporaries stay, so the saving is rather too small.
 
-    Source: blockwise quantization, Dettmers et al. 2021, arXiv:2110.02861; the limits are those of
-    bitsandbytes, whose blocks have shrunk from the paper's 2048 elements to 256.
+    Source: Dettmers et al. 2021, arXiv:2110.02861; the limits are those of bitsandbytes today.
     """
     yield from what_ifs
     trace = next((one.trace for one in what_ifs if one.change == "foreach_off"), base)

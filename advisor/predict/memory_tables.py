@@ -88,10 +88,7 @@ def chart_peak(peak: Breakdown) -> Chart:
 
 
 def tell_savings(savings: Sequence[tuple[str, MemorySavings]]) -> tuple[Table, ...]:
-    """Return the tables 'What would change it', below the last one how; none where nothing helps.
-
-    Each has a title such as the card's name, or an empty one.
-    """
+    """Return the tables 'What would change it' under their titles, below the last one how."""
     helped = [(title, one) for title, one in savings if one.savings]
     starts = range(0, len(helped), CARDS_ABREAST)
     tables = [_compare(helped[start : start + CARDS_ABREAST]) for start in starts]

@@ -58,10 +58,7 @@ def register_autocast(library: Library) -> None:
 
 @contextmanager
 def redirected_autocast() -> Iterator[None]:
-    """Have `torch.autocast("cuda")` in the user's code act on CPU tensors, in CUDA's type.
-
-    Where there is no CUDA torch would switch it off with a warning.
-    """
+    """Have the user's `torch.autocast("cuda")` act on CPU tensors; torch would switch it off."""
     kind = torch.amp.autocast_mode.autocast
     original = kind.__init__
 

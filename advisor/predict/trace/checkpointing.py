@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 def checkpoint_repeated_blocks(model: nn.Module) -> tuple[str, ...]:
     """Return the dotted names of the blocks that recompute from now on; () where none repeat.
 
-    Buffers that a forward updates, such as BatchNorm's running averages, are updated twice. A
-    Hugging Face model also stops to cache keys and values, which would be appended twice.
+    Buffers that a forward updates are updated twice. A Hugging Face model also stops to cache keys
+    and values, which would be appended twice.
     """
     blocks = find_repeated_blocks(model)
     for block in blocks.values():

@@ -58,10 +58,8 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records allocations and frees in order, with phase and module.
 
     The autograd engine sums two gradients in place when nothing else holds the first, but never
-    under a dispatch mode. Such a sum is recorded as the engine does it without one: the result
-    takes over the memory of the first summand if that is freed right after. With the operators of
-    CUDA, scalars that the optimizer makes from Python numbers (its step counters) are left out:
-    they stay on the host.
+    under a dispatch mode. Such a sum is recorded as without one. With the operators of CUDA,
+    scalars that the optimizer makes from Python numbers stay on the host, and are left out.
     """
 
     def __init__(self, model: nn.Module | None = None, *, operators: Operators = "cpu") -> None:
