@@ -67,8 +67,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     peak_reserved_bytes: Bytes | None = None
     #: By the driver or the kernel for the process.
     peak_device_used_bytes: Bytes | None = None
-    #: Of what counts against the limit, where that is another figure than the peaks above: the
-    #: kernel's count of the heap on Linux CPUs.
+    #: Of what counts against the limit, where that is another figure: the heap on Linux CPUs.
     limit_peak_bytes: Bytes | None = None
     #: Times the caching allocator had to flush and try again, CUDA only.
     alloc_retries: Count | None = None
@@ -117,8 +116,7 @@ class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     micro_batch_size: int
     #: On what training takes beyond the idle process; None enforces nothing.
     capacity_bytes: int | None
-    #: Dataset indices, largest sample first, that fill the worst-case batch; empty where all
-    #: samples have one size.
+    #: Dataset indices, largest sample first; empty where all samples have one size.
     largest_samples: tuple[int, ...] = ()
     steps: int = TRACED_STEPS
 

@@ -16,8 +16,8 @@ from advisor.memory.search import TOO_BIG, Evidence, SearchBounds, SearchLimits
 from advisor.predict.data import PredictedMemory
 from advisor.predict.law import MemoryLaw
 
-#: Most searches end with 4 or 5 probes; half a per cent is one sample below a size of 400. An error
-#: costs a process that is thrown away anyway, an answer that is too small costs all of training.
+#: Half a per cent is one sample below a size of 400. An error costs a process that is thrown away
+#: anyway, an answer that is too small costs all of training.
 GUIDED_LIMITS = SearchLimits(probes=9, ooms=5, resolution_fraction=0.005)
 #: Share of what the smallest size leaves of the limit that the calibration probe may take by the
 #: prediction: what that leaves out may be a third of it, and the probe still fits.
@@ -33,15 +33,13 @@ NOISE_BYTES = 1 << 18
 CAREFUL_GRANULES = 2
 #: Share of the limit that an allocator may leave unused although the peaks do not show it.
 HIDDEN_FRACTION = 0.02
-#: Share of it by which a peak may differ from that of the simulated allocator where this is
-#: taken at its word.
+#: Share of it by which a peak may differ from that of a simulation that is taken at its word.
 AGREEMENT_FRACTION = 0.01
 #: Each step down from a failure is longer than the one before by this factor.
 DROP_GROWTH = 3.0
 #: A prediction is refuted where the measured peaks grow this much faster, or slower, than it says.
 MOST_FACTOR = 10.0
-#: Share of the predicted growth to try after so many calibrations that did not fit; after more of
-#: them the prediction is refuted.
+#: Shares of the predicted growth to try after calibrations that did not fit, before it is refuted.
 RETRY_FRACTIONS = (1 / 2, 1 / 4)
 
 #: A predicted phase with its measured (size, peak), by size.

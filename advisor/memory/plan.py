@@ -30,11 +30,9 @@ from advisor.memory.surroundings import judge_surroundings, leave_out_disturbed
 from advisor.predict.data import PREDICTED_MEMORY, LimitedBy, PredictedMemory
 from advisor.training.data import WorkloadFacts
 
-#: Probes of one search: each costs a process and three steps. Without a prediction most searches
-#: end with 6 to 10; with one the limit is lower, see `GUIDED_LIMITS`.
+#: Probes of one search without a prediction: each costs a process and three steps.
 MAX_PROBES = 12
-#: Out-of-memory errors of one search without a prediction: one certifies the answer, one is for a
-#: law that was wrong.
+#: Out-of-memory errors of it: one certifies the answer, one is for a law that was wrong.
 MAX_OOMS = 2
 
 #: Of a line's value at size zero over the least peak: beyond, it is not noise.

@@ -20,23 +20,20 @@ from advisor.memory.data import Probe
 from advisor.memory.law import fit_memory
 from advisor.predict.law import MemoryLaw
 
-#: Widest gap between a size that ran and one that did not, as a share of the first, that leaves no
-#: size of interest between them: the answer is then within 1 % of the largest that fits.
+#: Widest gap between a size that ran and one that did not, as a share of the first, that is closed.
 RESOLUTION_FRACTION = 0.01
 #: Step from the predicted largest size to the one that should fail, as a share of the size.
 CERTIFICATE_FRACTION = RESOLUTION_FRACTION / 2
 #: Share of the capacity that a predicted peak may reach without risk: fragmentation and workspaces
 #: that the peak does not count take up to 10 % on top, and the law is a little off.
 SAFE_FRACTION = 0.89
-#: Share of the predicted largest size to go to at once; beyond, the law must have been seen nearer,
-#: since a steeper piece may take over.
+#: Share of the predicted largest size to go to at once: beyond, a steeper piece may take over.
 DOUBT_FRACTION = 0.45
 #: Growth from one size to the next while evidence is thin, from one size and from several: real
 #: models have kinks at sizes of 3 to 30, and below them a flat law would allow any size.
 FIRST_GROWTH, GROWTH = 4, 8
-#: Share of the line's value at size zero that any other piece of the peak takes there as well: what
-#: stays (parameters, optimizer state) beside gradients and the optimizer's temporaries. Plain SGD
-#: is the extreme: the parameters alone, beside two more tensors of their size.
+#: Share of the line's value at size zero that any other piece of the peak takes there as well: with
+#: plain SGD, the extreme, the parameters alone, beside two more tensors of their size.
 FLOOR_FRACTION = 1 / 3
 #: Error of one measured peak, in bytes: page granularity and the allocator's rounding.
 NOISE_BYTES = 1 << 20

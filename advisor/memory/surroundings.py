@@ -18,8 +18,8 @@ from advisor.units import render_bytes
 TOLERANCE_FRACTION = 0.01
 #: Share of the limit below which a failed allocation means that the rest was there in pieces.
 _FRAGMENTED_FRACTION = 0.9
-#: A step this many times slower than the law of the smaller sizes waits for memory elsewhere: what
-#: caches and kernels do to the time of a sample stays below a factor of two.
+#: A step this many times slower than smaller ones predict waits for memory elsewhere: what caches
+#: and kernels do stays below a factor of two.
 SPILL_FACTOR = 3.0
 #: Share of the peak that the kernel swapped out during a probe, above which the size does not fit.
 SWAPPED_FRACTION = 0.01

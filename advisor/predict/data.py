@@ -53,20 +53,17 @@ class TraceTask(WorkloadTask[MemoryTrace], frozen=True, kw_only=True):
 class PredictedMemory(msgspec.Struct, frozen=True, kw_only=True):
     """The peaks of a training step by its trace, for every batch size; unrounded.
 
-    Every point of a step is affine in the batch size, so the peak is convex: of a handful of pieces
-    for each phase, in ascending slope, the highest counts.
+    Of the pieces of each phase, in ascending slope, the highest counts.
     """
 
     operators: Operators
     forward_backward: tuple[AffinePiece, ...]
     optimizer: tuple[AffinePiece, ...]
-    #: What of the limit the device's allocator cannot use at the largest size, by simulation; 0
-    #: where it was not simulated.
+    #: What of the limit the device's allocator cannot use at the largest size, by simulation.
     unusable_bytes: Bytes = 0
     #: The largest size by that simulation; None without one.
     largest: Size | None = None
-    #: What is allocated at the peak by that simulation, at sizes that ran: with the rest of blocks
-    #: that is not worth splitting off.
+    #: What is allocated at the peak by that simulation, at sizes that ran.
     simulated: tuple[tuple[Size, Bytes], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -123,8 +120,7 @@ class PredictedWhatIf(msgspec.Struct, frozen=True, kw_only=True):
 class ModuleShare(msgspec.Struct, frozen=True, kw_only=True):
     """What the storages of one module, or of a group of repeated ones, hold; largest first."""
 
-    #: Dotted; `*` stands for the numbers of repeated blocks. None for what was made outside of
-    #: every module: the batch, the loss, the optimizer's work.
+    #: Dotted; `*` stands for the numbers of repeated blocks. None for what no module made.
     name: str | None
     #: Blocks that the group stands for; 1 where nothing repeats.
     count: int
@@ -216,8 +212,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     #: The largest that fits; 0 where not even the smallest does.
     max_micro_batch_size: Estimate
     limited_by: LimitedBy
-    #: The size that the figures below are for: the one asked for, else the largest; None where
-    #: there is none.
+    #: The size that the figures below are for: the one asked for, else the largest, if any.
     micro_batch_size: int | None = None
     #: Whether that size fits; None where the interval holds both.
     fits: bool | None = None

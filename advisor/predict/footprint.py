@@ -16,8 +16,7 @@ from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings, Peaks, draw_scratch, replay_allocator
 
-#: First step down from the upper bound, as its share. The allocator rarely costs more than a few
-#: percent, so one or two steps bracket the answer.
+#: First step down from the upper bound, as its share: the allocator rarely costs more than that.
 _STEP_FRACTION = 1 / 32
 #: Sizes nearer to each other than this share are not told apart.
 _GRANULE_FRACTION = 0.005
@@ -35,10 +34,7 @@ class _Point(NamedTuple):
 
 
 class Footprint:
-    """The memory of one workload under one allocator.
-
-    By one trace that serves every size, or any number of one size each.
-    """
+    """The memory of a workload by one trace that serves every size, or several of one size each."""
 
     def __init__(self, traces: tuple[MemoryTrace, ...], settings: AllocatorSettings) -> None:
         self.settings = settings

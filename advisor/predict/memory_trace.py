@@ -70,8 +70,7 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
     modules: tuple[str, ...]
     #: Why it is not symbolic, in one sentence; None where it is.
     reason: str | None = None
-    #: Floating-point operations of the last step (forward and backward) at batch 0; None where they
-    #: are not affine in the batch.
+    #: Floating-point operations of the last step at batch 0; None where they are not affine.
     flops_fixed: Signed | None = None
     #: Their slope.
     flops_per_sample: Signed | None = None
@@ -79,13 +78,12 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     #: Names of the blocks that recompute their activations as a what-if.
     checkpointed: tuple[str, ...] = ()
-    #: Those that take a buffer, whose size depends on the card; their blocks take nothing by
-    #: themselves.
+    #: Those that take a buffer by the card; their blocks take nothing by themselves.
     reductions: tuple[Reduction, ...] = ()
     #: Gradients of tables that take buffers; the same holds for their blocks.
     embeddings: tuple[EmbeddingGradient, ...] = ()
-    #: Blocks that stand for the workspace of a matrix library's handle, one for each thread that
-    #: multiplies; None where it was not seen whether there is one.
+    #: Blocks that stand for a matrix library's workspace in each thread; None where none was looked
+    #: for.
     workspaces: tuple[int, ...] | None = None
     #: Whether products of fp32 may run as TF32 on a GPU: those of convolutions do as torch comes,
     #: those of matrices where the code asks for it.

@@ -42,15 +42,13 @@ from advisor.training.data import OptimizerFacts, Precision
 
 #: Share of the prediction by which the truth lies above it, or below it, at most, in nine runs of
 #: ten. Source: the 90th percentile of the absolute error over 80 runs of 16 vision models on an
-#: A100. Perceptrons (1.3 %) and transformers (4.5 %) are far below it: it is the convolution
-#: library that chooses its workspace on the card.
+#: A100. Perceptrons (1.3 %) and transformers (4.5 %) have no convolutions, and are far below it.
 ERROR_FRACTION = 0.13
 _MOST, _LEAST = 1.0 + ERROR_FRACTION, 1.0 - ERROR_FRACTION
 #: Of every interval: the share of those runs within it.
 CONFIDENCE = 0.9
 
-#: Kept free on a card of the catalogue, as `probe` does on a GPU: the driver's own growth and a
-#: neighbour's small allocations. Where the user states the memory, it is theirs to keep some free.
+#: Kept free on a card of the catalogue, as `probe` does on a GPU; of a stated memory nothing is.
 GPU_HEADROOM_BYTES = 512 << 20
 
 #: The first architecture that computes in bf16.

@@ -29,8 +29,8 @@ class AllocatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a replay takes for granted about the device's allocator."""
 
     expandable_segments: bool = False
-    #: Of a matrix library's handle, each: those of the forward pass and of autograd's thread, held
-    #: from their first product on; from the first forward pass on where no trace says.
+    #: Of a matrix library in each thread, held from its first product on; from the first forward
+    #: pass on where no trace says.
     workspace_bytes: int = 0
     #: None leaves the buffers of reductions out.
     card: Card | None = None

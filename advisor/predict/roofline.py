@@ -7,8 +7,7 @@ from advisor.predict.data import StepCost, ThroughputBound
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.training.data import Precision
 
-#: How often what a step makes is moved at the least: an activation is kept to be read by the
-#: backward pass. Temporaries may never leave the caches.
+#: How often what a step makes is moved at the least; temporaries may never leave the caches.
 _MOVES = {"activation": 2, "gradient": 1}
 
 
