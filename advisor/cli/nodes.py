@@ -98,12 +98,13 @@ def find_nodes(asked: Ranks, variables: Mapping[str, str] = os.environ) -> "Node
             f"--rdzv-endpoint {asked.rdzv_endpoint} is no address", next_step="Give HOST:PORT."
         )
     conf = _parse_conf(asked.rdzv_conf)
-    leads = conf.get("is_host", "1" if _is_own(host) else "0").lower() in {"1", "true", "yes"}
-    own = 0 if leads else None
+    node = asked.node_rank
+    if node is None and conf.get("is_host", str(_is_own(host))).lower() in {"1", "true", "yes"}:
+        node = 0
     return Nodes(
         count=asked.nnodes,
         per_node=asked.nproc_per_node,
-        node=own if asked.node_rank is None else asked.node_rank,
+        node=node,
         host=host,
         port=int(port or _PORT),
         name=asked.rdzv_id or "",
@@ -141,12 +142,16 @@ def _find_allocated(variables: Mapping[str, str]) -> "Nodes | None":
 
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= variables.keys():
         count, node, host = (variables[name] for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR"))
-        local = variables["LOCAL_RANK"], variables.get("LOCAL_WORLD_SIZE", "1")
+        local_rank, local_ranks = variables["LOCAL_RANK"], variables.get("LOCAL_WORLD_SIZE", "1")
         port, name = int(variables["MASTER_PORT"]) + 1, variables.get("TORCHELASTIC_RUN_ID", "")
     elif {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"} <= variables.keys():
         count = variables.get("SLURM_STEP_NUM_TASKS", variables["SLURM_NTASKS"])
         node, name = variables["SLURM_PROCID"], variables.get("SLURM_JOB_ID", "0")
-        local = variables["SLURM_LOCALID"], _count_tasks_per_node(variables)
+        # The tasks of a machine: the first number in such as `4(x2),3`.
+        tasks = variables.get(
+            "SLURM_STEP_TASKS_PER_NODE", variables.get("SLURM_TASKS_PER_NODE", "1")
+        )
+        local_rank, local_ranks = variables["SLURM_LOCALID"], re.split(r"\D", tasks)[0] or "1"
         listed = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
         nodes = next((variables[each] for each in listed if each in variables), _HOST)
         host = variables.get("MASTER_ADDR", find_first(nodes))
@@ -164,15 +169,9 @@ def _find_allocated(variables: Mapping[str, str]) -> "Nodes | None":
         port=port,
         name=name,
         join_s=_JOIN_S,
-        local_rank=int(local[0]),
-        local_ranks=int(local[1]),
+        local_rank=int(local_rank),
+        local_ranks=int(local_ranks),
     )
-
-
-def _count_tasks_per_node(variables: Mapping[str, str]) -> str:
-    """Return how many tasks a machine has, the first number in such as `4(x2),3`."""
-    text = variables.get("SLURM_STEP_TASKS_PER_NODE", variables.get("SLURM_TASKS_PER_NODE", "1"))
-    return re.split(r"\D", text, maxsplit=1)[0] or "1"
 
 
 def find_first(nodelist: str) -> str:

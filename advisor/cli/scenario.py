@@ -70,9 +70,9 @@ def build_scenario(asked: OnPaper, saved: "Scenario | None" = None) -> "Scenario
     for name, value in numbers.items():
         if value is not None and not 0.0 < value < math.inf:
             raise typer.BadParameter(f"{value:g} is not above zero", param_hint=f"--{name}")
-    gamma = asked.gamma
-    if gamma is not None and not 0.001 <= gamma < 1.0:
-        raise typer.BadParameter(f"{gamma:g} is not between 0.001 and 1", param_hint="--gamma")
+    if asked.gamma is not None and not 0.001 <= asked.gamma < 1.0:
+        what = f"{asked.gamma:g} is not between 0.001 and 1"
+        raise typer.BadParameter(what, param_hint="--gamma")
     parsers: dict[str, Callable[[str], Any]] = {
         "gpus": _parse_gpus,
         "interconnect": find_interconnect,
@@ -85,32 +85,29 @@ def build_scenario(asked: OnPaper, saved: "Scenario | None" = None) -> "Scenario
         if value is not None
     }
     unstated = Scenario()
-    for one, other in _EXCLUSIVE:
-        if one in changes and other in changes:
-            raise typer.BadParameter(
-                f"--{one} and --{other} exclude each other", param_hint=f"--{one}"
-            )
-        if one in changes or other in changes:
-            replaced = other if one in changes else one
-            changes[replaced] = getattr(unstated, replaced)
+    for pair in _EXCLUSIVE:
+        given = [name for name in pair if name in changes]
+        if len(given) == 2:
+            what = f"--{pair[0]} and --{pair[1]} exclude each other"
+            raise typer.BadParameter(what, param_hint=f"--{pair[0]}")
+        if given:
+            changes |= {name: getattr(unstated, name) for name in pair if name not in given}
     return replace(saved or unstated, **changes)
 
 
 def _parse_gpus(text: str) -> tuple[int, ...]:
     """Return the numbers of a list such as `1,2,4`, ascending, each once."""
     counts = parse_counts(text, option="--gpus", what="a number of GPUs; write such as 1,2,4")
-    return tuple(sorted(set(counts)))
+    return tuple(sorted({*counts}))
 
 
 def _parse_milestones(text: str) -> "tuple[Moment, ...]":
     """Return the moments of a list such as `30e,60e`, ascending in one unit."""
     moments = tuple(_parse_moment(part, "--milestones") for part in text.split(","))
     places = [moment.at for moment in moments]
-    if places != sorted(set(places)) or len({moment.unit for moment in moments}) > 1:
-        raise typer.BadParameter(
-            f"{text!r} does not ascend in one unit; write such as 30e,60e or 3000,6000",
-            param_hint="--milestones",
-        )
+    if places != sorted({*places}) or len({moment.unit for moment in moments}) > 1:
+        what = f"{text!r} does not ascend in one unit; write such as 30e,60e or 3000,6000"
+        raise typer.BadParameter(what, param_hint="--milestones")
     return moments
 
 
@@ -122,8 +119,6 @@ def _parse_moment(text: str, option: str) -> "Moment":
     number = stripped.removesuffix("e")
     at = math.nan if "e" in number else read_number(number)
     if not 0.0 < at < math.inf:
-        raise typer.BadParameter(
-            f"{text.strip()!r} is neither a step nor an epoch; write such as 3000 or 30e",
-            param_hint=option,
-        )
+        what = f"{text.strip()!r} is neither a step nor an epoch; write such as 3000 or 30e"
+        raise typer.BadParameter(what, param_hint=option)
     return Moment(at=at, unit="epoch" if stripped.endswith("e") else "step")

@@ -34,11 +34,12 @@ def spell_out_compile(arguments: list[str]) -> list[str]:
     """Return the arguments with a value for each `--compile` that has none, and `--no-compile`."""
     spelled: list[str] = []
     for index, argument in enumerate(arguments):
+        following = _split("".join(arguments[index + 1 : index + 2]))
         if argument == "--":
             return [*spelled, *arguments[index:]]
         if argument == "--no-compile":
             spelled.append("--compile=off")
-        elif argument == "--compile" and not _is_list_of_states(arguments[index + 1 : index + 2]):
+        elif argument == "--compile" and not _STATES.keys() >= {*following}:
             spelled.append("--compile=on")
         else:
             spelled.append(argument)
@@ -70,10 +71,6 @@ def parse_variant(precision: str, compile_model: str = "off") -> "Variant":
                 f"{text!r} names several; this command takes one", param_hint=option
             )
     return variants[0]
-
-
-def _is_list_of_states(following: list[str]) -> bool:
-    return bool(following) and all(name in _STATES for name in _split(following[0]))
 
 
 def _split(text: str) -> list[str]:

@@ -22,7 +22,6 @@ from advisor.gate.data import (
     Occasion,
     Peak,
     Side,
-    StepCount,
     merge,
 )
 from advisor.gate.plan import COMPARISON, find_largest_size, is_decided
@@ -170,7 +169,10 @@ def _open_occasion(run: Run, side: Side, size: int, *, larger: int | None = None
     """Return an occasion with what is exact: memory at two sizes, and the operators of a step."""
     sizes = dict.fromkeys((size, larger or _LARGER * size))
     is_cpu = run.environment.device.kind == "cpu"
-    counts = {each: _count(run, side.workload, each) for each in (sizes if is_cpu else (size,))}
+    counts = {}
+    for each in sizes if is_cpu else (size,):
+        task = CountTask(workload=side.workload, micro_batch_size=each)
+        counts[each] = next(iter(run.runner.run(task, timeout_s=run.left_s)), None)
     if is_cpu:
         peaks = [
             Peak(micro_batch_size=each, peak_bytes=count.peak_bytes)
@@ -189,11 +191,6 @@ def _open_occasion(run: Run, side: Side, size: int, *, larger: int | None = None
         peaks=tuple(peaks),
         operators=None if own is None else own.operators,
     )
-
-
-def _count(run: Run, workload: WorkloadSpec, size: int) -> StepCount | None:
-    task = CountTask(workload=workload, micro_batch_size=size)
-    return next(iter(run.runner.run(task, timeout_s=run.left_s)), None)
 
 
 def _measure_peak(run: Run, workload: WorkloadSpec, size: int) -> Peak | None:

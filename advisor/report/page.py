@@ -12,7 +12,7 @@ from advisor.engine.question import Kind
 from advisor.report.figures import draw_figure, prepare, tabulate
 from advisor.report.screen import list_statuses
 from advisor.report.sources import list_sources
-from advisor.telling import Headline, Screen
+from advisor.telling import Screen
 
 
 class Theme(NamedTuple):
@@ -83,6 +83,11 @@ def render_page(kind: Kind, conclusions: Conclusions) -> str:
         if question.tell is not None
     ]
     charts = [chart for _, told in parts for each in told.charts if (chart := prepare(each))]
+    if kind.screen is not None:
+        screen = kind.screen(conclusions)
+    else:
+        headline = kind.headline(conclusions)
+        screen = Screen(answer=headline.answer, lines=headline.remarks)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -92,7 +97,7 @@ def render_page(kind: Kind, conclusions: Conclusions) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("page.html.j2").render(
-        screen=_choose_screen(kind, conclusions),
+        screen=screen,
         is_short=kind.screen is None,
         statuses=list_statuses(kind, conclusions),
         charts=[(chart, tabulate(chart)) for chart in charts],
@@ -106,11 +111,3 @@ def render_page(kind: Kind, conclusions: Conclusions) -> str:
         },
         plotly=get_plotlyjs() if charts else "",
     )
-
-
-def _choose_screen(kind: Kind, conclusions: Conclusions) -> Screen:
-    """Return the first screen; of a kind without one its headline."""
-    if kind.screen is not None:
-        return kind.screen(conclusions)
-    headline: Headline = kind.headline(conclusions)
-    return Screen(answer=headline.answer, lines=headline.remarks)
