@@ -64,19 +64,13 @@ def _write_answer(answers: Sequence[CardAnswer]) -> str:
 
 def _list_lines(training: Training, answers: Sequence[CardAnswer]) -> Iterator[str]:
     yield f"Batch and rate were trained on {training.device}; nothing was run on these cards."
-    timed = [each for each in answers if each.training_s is not None]
-    if any(_overlap(one, other) for one, other in pairwise(timed)):
-        yield "Where times overlap the order of two cards is open."
-
-
-def _overlap(one: CardAnswer, other: CardAnswer) -> bool:
-    """Return whether the later of two cards may be the better one."""
-    first, second = one.training_price, other.training_price
-    if first is None or second is None:
-        first, second = one.training_s, other.training_s
-    assert first is not None
-    assert second is not None
-    return first.high is None or first.high > second.low
+    for one, other in pairwise(each for each in answers if each.training_s is not None):
+        first, second = one.training_price, other.training_price
+        if first is None or second is None:
+            first, second = one.training_s, other.training_s
+        if first and second and (first.high is None or first.high > second.low):
+            yield "Where times overlap the order of two cards is open."
+            return
 
 
 def draw_up_screen(conclusions: Conclusions) -> Screen:
@@ -103,6 +97,11 @@ def _draw_up(answers: Sequence[CardAnswer], conclusions: Conclusions) -> Table:
     unit, unit_s = _choose_unit(times)
     samples = next((each.training_samples for each in answers if each.training_samples), None)
     width = min(_NAME_WIDTH, max(len(each.gpu) for each in answers))
+    legend = "batch and rate as trained in the run; what fits ~ predicted"
+    if samples is not None:
+        legend += f"; time for {format_count(round(samples))} samples at the base batch"
+    bases = {each.basis for each in answers}
+    legend += "".join(f"; {text}" for basis, text in _BASES.items() if basis in bases)
     columns = [
         (Column(), [str(each.rank or "") for each in answers]),
         (Column("GPU", "left", folds=True, width=width), [each.gpu for each in answers]),
@@ -118,7 +117,7 @@ def _draw_up(answers: Sequence[CardAnswer], conclusions: Conclusions) -> Table:
     return Table(
         columns=tuple(column for column, _ in columns),
         rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
-        legend="; ".join(_list_legend(answers, samples)),
+        legend=legend,
         is_narrow=True,
     )
 
@@ -159,14 +158,6 @@ def _write_split(answer: CardAnswer) -> str:
     return f"{size} = {format_count(answer.micro_batch_size or 0)} × {format_count(count)}"
 
 
-def _list_legend(answers: Sequence[CardAnswer], samples: float | None) -> Iterator[str]:
-    yield "batch and rate as trained in the run; what fits ~ predicted"
-    if samples is not None:
-        yield f"time for {format_count(round(samples))} samples at the base batch"
-    known = {each.basis for each in answers}
-    yield from (text for basis, text in _BASES.items() if basis in known)
-
-
 def tell_answers(conclusions: Conclusions) -> Told:
     """Return the table with how each card's figures came about."""
     training, answers = conclusions.record.get(TRAINING), conclusions.of(ANSWERS)
@@ -201,7 +192,16 @@ def _describe(answer: CardAnswer, training: Training) -> str:
     """Return how one card's step was had, and what is open."""
     parts = []
     if answer.step_s is not None:
-        parts.append(_describe_step(answer, answer.step_s, training))
+        least, most = format_duration(answer.step_s.low), format_duration(answer.step_s.ranked)
+        parts.append(
+            {
+                "measured": f"a step takes {most}, measured in {training.run}",
+                "predicted": f"a step takes {least} to {most}, scaled from {training.device}",
+            }.get(
+                answer.basis or "",
+                f"a step takes at least {least}, by its peak arithmetic and its bandwidth",
+            )
+        )
     if answer.reason:
         parts.append(answer.reason)
     if answer.may_be_faster:
@@ -210,15 +210,6 @@ def _describe(answer: CardAnswer, training: Training) -> str:
     if answer.price_per_hour is not None:
         parts.append(f"{format_figure(answer.price_per_hour)} an hour, as you said")
     return f"{answer.gpu}: {'; '.join(parts) or NOT_MEASURED}"
-
-
-def _describe_step(answer: CardAnswer, step_s: Bounds, training: Training) -> str:
-    least, most = format_duration(step_s.low), format_duration(step_s.ranked)
-    if answer.basis == "measured":
-        return f"a step takes {most}, measured in {training.run}"
-    if answer.basis == "predicted":
-        return f"a step takes {least} to {most}, scaled from {training.device}"
-    return f"a step takes at least {least}, by its peak arithmetic and its bandwidth"
 
 
 def _list_notes(training: Training) -> Iterator[str]:

@@ -29,16 +29,14 @@ def parse_size(text: str) -> int:
 
 def parse_memory_limit(text: str) -> int:
     """Return the bytes of a limit; BadParameter where it is no size, or zero."""
-    size_bytes = parse_size(text)
-    if size_bytes == 0:
+    if not (size_bytes := parse_size(text)):
         raise typer.BadParameter("a memory limit of zero leaves nothing to train in")
     return size_bytes
 
 
 def parse_rate(text: str) -> float:
     """Return the learning rate of `0.1` or `1e-4`; BadParameter unless finite and above zero."""
-    rate = read_number(text)
-    if not 0.0 < rate < math.inf:
+    if not 0.0 < (rate := read_number(text)) < math.inf:
         raise typer.BadParameter(f"{text!r} is not a learning rate; write a number such as 1e-4")
     return rate
 
@@ -53,8 +51,7 @@ def read_number(text: str) -> float:
 
 def parse_duration(text: str) -> float:
     """Return the seconds of `90`, `90s`, `2m` or `1h`; BadParameter unless above zero."""
-    duration_s = _parse(text, SECONDS_PER_UNIT)
-    if not duration_s:
+    if not (duration_s := _parse(text, SECONDS_PER_UNIT)):
         raise typer.BadParameter(
             f"{text!r} is not a duration above zero; write seconds, or a number with s, m or h, "
             "such as 120s or 2m"

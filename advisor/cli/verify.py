@@ -101,20 +101,14 @@ def verify(
         latest[:] = [Conclusions(record)]
         file.save(RUN, latest[0])
 
-    def write() -> bool:
-        """Print the result; return whether verdict or critical batch are told."""
-        file.save(RUN, latest[0], is_last=True)
-        output.write(RUN, latest[0], shown=VERIFIED)
-        return VERIFIED.headline(latest[0]).missing is None
-
     try:
         with open_progress(quiet=results.quiet) as progress:
             run_verify(record, spec, progress=progress, save=save)
-    except KeyboardInterrupt:
+    finally:
         if latest:
-            write()
-        raise
-    if not write():
+            file.save(RUN, latest[0], is_last=True)
+            output.write(RUN, latest[0], shown=VERIFIED)
+    if VERIFIED.headline(latest[0]).missing is not None:
         raise typer.Exit(InconclusiveError.exit_code)
 
 

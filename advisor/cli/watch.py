@@ -1,7 +1,6 @@
 """`bsadvisor watch LOG`: the batch and rate that would be best now, from a running job's log."""
 
 import contextlib
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import typer
 
 from advisor.cli.failures import reporting_failures
 from advisor.cli.options import Results, flag, option
+from advisor.cli.quantities import parse_rate
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _Watched:
         "Batch that the learning rate was tuned for.", show_default="the log's"
     )
     learning_rate: float | None = option(
-        "Rate at that batch.", metavar="RATE", show_default="the log's"
+        "Rate at that batch.", metavar="RATE", parser=parse_rate, show_default="the log's"
     )
     optimizer: str | None = option(
         "Its class, such as AdamW, by which the rate is scaled.",
@@ -71,14 +71,10 @@ def watch(
     from advisor.report.console import draw_part
     from advisor.report.encoding import write_encodable
 
-    rate = watched.learning_rate
-    if rate is not None and not 0.0 < rate < math.inf:
-        raise UsageError(
-            f"--learning-rate {rate:g} is no rate to train at",
-            next_step="Give a number above 0.",
-        )
     base = Setting(
-        batch_size=watched.base_batch_size, learning_rate=rate, optimizer=watched.optimizer
+        batch_size=watched.base_batch_size,
+        learning_rate=watched.learning_rate,
+        optimizer=watched.optimizer,
     )
     candidates = () if watched.run is None else _read_candidates(watched.run)
     grown = NoiseLog(log)

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from advisor.device.counters import Sources, read_counter, refuse
 from advisor.device.data import Counter, DeviceFacts, Telemetry
@@ -32,8 +32,7 @@ def sampled(
     altogether, with the reason. The own process and all that it starts are not counted as others,
     nor is this one.
     """
-    with ExitStack() as stack:
-        sources = stack.enter_context(_opened(device, own_pid))
+    with _opened(device, own_pid) as sources:
         time.sleep(LEAST_WINDOW_S)  # for the first share of the processors' time
         sampler = _Sampler(session, sources)
         sampler.sample()

@@ -43,8 +43,7 @@ class CountTask(WorkloadTask[StepCount], frozen=True, kw_only=True):
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """What one process showed."""
 
-    #: Of the command's sessions, both sides' together.
-    number: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+    number: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0  # of both sides' together
     #: Seconds of an optimizer step, in each timed block.
     step_s: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)]
     #: Of a fixed matrix product before and after them: the machine's own speed.
@@ -53,7 +52,6 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     first_step_s: Seconds | None = None
     #: Median over the blocks, GPUs only.
     sm_clock_mhz: Annotated[float, msgspec.Meta(ge=1.0, le=1e6)] | None = None
-    #: Share of the processors' time that other processes took.
     foreign_cpu_fraction: Fraction | None = None
     #: By cause, share of the time that the clock was held down, GPUs only.
     held_fraction: dict[str, Fraction] = {}
@@ -70,16 +68,13 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """What of the user's repository was measured."""
 
     commit: str
-    #: As the user named it.
-    name: str = ""
-    #: Whether tracked files differed from the commit.
-    is_changed: bool = False
+    name: str = ""  # as the user typed it
+    is_changed: bool = False  # in files that git tracks
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the two that are compared."""
+    """One of the two that are compared; the workload names its checkout."""
 
-    #: Names the file, and the checkout that it is in.
     workload: WorkloadSpec
     revision: Revision | None = None
 
@@ -125,10 +120,8 @@ def merge(side: Sequence[Occasion]) -> Occasion:
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What a metric may lose."""
 
-    #: `error` fails the check, `warn` says so, `off` does not look.
     level: Level = "error"
-    #: Relative change for the worse that counts.
-    threshold: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.05
+    threshold: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.05  # relative, for the worse
 
 
 #: What each may lose where nothing else is said. Memory and operators hardly differ from run to
@@ -168,7 +161,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     floor: float = 0.0
     smallest_change: float | None = None
     cause: Cause | None = None
-    #: Where the figure is a prediction, or is missing: why.
     remark: str = ""
 
 
@@ -187,15 +179,12 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     verdicts: tuple[Verdict, ...]
     differences: tuple[Difference, ...] = ()
-    #: Sessions of each side.
     sessions: tuple[int, int] = (0, 0)
 
 
-#: What a baseline holds.
+#: What a baseline holds; the two sides of a comparison, of several files in `compare` several each.
 OCCASIONS = Series("occasions", Occasion, "occasion")
-#: The old side of a comparison.
 OLD = Series("old", Occasion, "occasion")
-#: The new side; of several files in `compare` more than one.
 NEW = Series("new", Occasion, "occasion")
 POLICY: Slot[dict[Metric, Policy]] = Slot("policies", dict[Metric, Policy])
 #: Whether a changed stack is gated all the same.

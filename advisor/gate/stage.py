@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -31,7 +32,7 @@ from advisor.gate.verdict import BASELINE_SESSIONS, LOOKS
 from advisor.memory.data import MemoryTask
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.stage import BLOCK_S
-from advisor.training.data import WorkloadFacts, WorkloadSpec
+from advisor.training.data import WorkloadFacts
 
 #: Timed blocks of a session.
 _ROUNDS = 3
@@ -50,7 +51,7 @@ BASELINE = Slot("baseline", store.Asked)
 
 def record_baseline(run: Run) -> None:
     """Keep an occasion of sessions, spread over the time asked for."""
-    asked, size = run.held(BASELINE) or store.Asked(), _choose_size(run)
+    asked, size = run.held(BASELINE) or store.Asked(), choose_size(run.held(PINNED), run.facts)
     setting = read_setting(run.spec.workload, run.record, size)
     before = store.find(asked, setting) or () if asked.adds else ()
     if before and list_stack(before[0].setting) != list_stack(setting):
@@ -63,7 +64,7 @@ def load_baseline(run: Run) -> None:
     if run.held(OLD_SIDE) is not None:
         return
     asked = run.held(BASELINE) or store.Asked()
-    setting = read_setting(run.spec.workload, run.record, _choose_size(run))
+    setting = read_setting(run.spec.workload, run.record, choose_size(run.held(PINNED), run.facts))
     found = store.find(asked, setting)
     run.set(KNOWN_SPREAD, store.find_spread(asked, setting))
     if found is not None:
@@ -83,9 +84,9 @@ def run_check(run: Run) -> None:
     """Measure the new side, and with `--against` the old one in turns, until all is decided."""
     known, old_side = run.record.all(OLD), run.held(OLD_SIDE)
     if not known and old_side is None:
-        _record(run, NEW, _choose_size(run), sessions=BASELINE_SESSIONS)
+        _record(run, NEW, choose_size(run.held(PINNED), run.facts), sessions=BASELINE_SESSIONS)
         return
-    size = known[0].setting.micro_batch_size if known else _choose_size(run)
+    size = known[0].setting.micro_batch_size if known else choose_size(run.held(PINNED), run.facts)
     sides = {NEW: _find_side(run)}
     if old_side is not None:
         sides[OLD] = old_side
@@ -125,10 +126,6 @@ def choose_size(asked: int | None, facts: WorkloadFacts) -> int:
         return asked
     size = max(facts.base_batch_size or _USUAL_BATCH, facts.min_micro_batch_size)
     return min(size, facts.dataset_size or size)
-
-
-def _choose_size(run: Run) -> int:
-    return choose_size(run.held(PINNED), run.facts)
 
 
 def _record(
@@ -180,8 +177,11 @@ def _open_occasion(run: Run, side: Side, size: int, *, larger: int | None = None
             if count is not None and count.peak_bytes is not None
         ]
     else:
-        measured = [_measure_peak(run, side.workload, each) for each in sizes]
-        peaks = [peak for peak in measured if peak is not None]
+        # On the first samples, which both sides have.
+        measure = partial(MemoryTask, workload=side.workload, capacity_bytes=run.capacity_bytes)
+        tasks = [measure(micro_batch_size=each) for each in sizes]
+        probes = [probe for task in tasks for probe in run.runner.run(task, timeout_s=run.left_s)]
+        peaks = [peak for each in probes if (peak := make_peak(each)) is not None]
     own = counts[size]
     return Occasion(
         recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -191,14 +191,6 @@ def _open_occasion(run: Run, side: Side, size: int, *, larger: int | None = None
         peaks=tuple(peaks),
         operators=None if own is None else own.operators,
     )
-
-
-def _measure_peak(run: Run, workload: WorkloadSpec, size: int) -> Peak | None:
-    # On the first samples, which both sides have.
-    capacity_bytes = run.capacity_bytes
-    task = MemoryTask(workload=workload, micro_batch_size=size, capacity_bytes=capacity_bytes)
-    (probe,) = run.runner.run(task, timeout_s=run.left_s)
-    return make_peak(probe)
 
 
 def _time_session(

@@ -2,7 +2,6 @@
 
 import operator
 import shlex
-from collections.abc import Iterator
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Record
@@ -71,32 +70,25 @@ def head_comparison(conclusions: Conclusions) -> Headline:
                 next_step="Compare what was measured on the same device, of the same training.",
             ),
         )
-    answer = f"{OUTCOMES[found.outcome]}: {_summarise(found)}"
-    if not record.complete:
-        answer += " (from an incomplete run)"
+    decisive = [
+        each
+        for each in found.verdicts
+        if each.policy.level == "error" and each.outcome == found.outcome
+    ]
+    said = "; ".join(map(say_metric, decisive))
     missing: AdvisorError | None = None
-    if found.outcome == "fail":
-        failed = ", ".join(NAMES[each.metric] for each in _list_decisive(found))
-        missing = RegressionError(f"regression of {failed}")
-    elif found.outcome in {"inconclusive", "not_measured"}:
-        missing = InconclusiveError("the check is inconclusive")
-    return Headline(answer=answer, missing=missing)
-
-
-def _summarise(found: Comparison) -> str:
-    """Return in one clause what decides."""
-    decisive = _list_decisive(found)
-    if found.outcome == "inconclusive" and not decisive:
-        changed = ", ".join(each.name for each in found.differences)
-        return f"env-changed ({changed}), so what was measured is no verdict on the code"
     if found.outcome == "pass":
-        return f"{say_metric(found.verdicts[0])}, nothing beyond what is allowed"
-    return "; ".join(map(say_metric, decisive))
-
-
-def _list_decisive(found: Comparison) -> list[Verdict]:
-    each_error = (each for each in found.verdicts if each.policy.level == "error")
-    return [each for each in each_error if each.outcome == found.outcome]
+        said = f"{say_metric(found.verdicts[0])}, nothing beyond what is allowed"
+    elif found.outcome == "fail":
+        failed = ", ".join(NAMES[each.metric] for each in decisive)
+        missing = RegressionError(f"regression of {failed}")
+    elif found.outcome != "improved":
+        missing = InconclusiveError("the check is inconclusive")
+        if found.differences and not said:
+            changed = ", ".join(each.name for each in found.differences)
+            said = f"env-changed ({changed}), so what was measured is no verdict on the code"
+    cut = "" if record.complete else " (from an incomplete run)"
+    return Headline(answer=f"{OUTCOMES[found.outcome]}: {said}{cut}", missing=missing)
 
 
 def draw_up_screen(conclusions: Conclusions) -> Screen:
@@ -107,23 +99,21 @@ def draw_up_screen(conclusions: Conclusions) -> Screen:
     if not found.verdicts:
         return Screen(answer=headline.answer, lines=(_say_differences(found),))
     advice, command = _advise(conclusions, found)
+    failing = [each for each in found.verdicts if each.policy.level == "error"]
+    causes = [e for e in found.verdicts if e.cause and (e.outcome == "fail" or e in failing)]
+    known = {NAMES[e.metric]: e.smallest_change for e in failing if e.smallest_change is not None}
+    least = {name: _write_percent(change) for name, change in known.items()}
     return Screen(
         answer=headline.answer,
-        lines=(*_list_reasons(found), *([advice] if advice else [])),
+        lines=(
+            *(f"Likely cause of {_say_cause(each)}." for each in causes),
+            *(f"A change of {name} by {it} would have shown." for name, it in least.items()),
+            *([advice] if advice else []),
+        ),
         cautions=(f"env-changed: {_say_differences(found)}",) if found.differences else (),
         table=_draw_table(found),
         next_step=command,
     )
-
-
-def _list_reasons(found: Comparison) -> Iterator[str]:
-    for each in found.verdicts:
-        if each.cause is not None and (each.outcome == "fail" or each.policy.level == "error"):
-            yield f"Likely cause of {_say_cause(each)}."
-    for each in found.verdicts:
-        if each.smallest_change is not None and each.policy.level == "error":
-            name, least = NAMES[each.metric], _write_percent(each.smallest_change)
-            yield f"A change of {name} by {least} would have shown."
 
 
 def _say_cause(verdict: Verdict) -> str:

@@ -1,42 +1,36 @@
 """The first screen as Markdown, for an issue, a pull request or a language model."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
 from advisor.report.console import collect
 from advisor.report.encoding import hide_controls
 from advisor.report.screen import list_statuses
-from advisor.telling import Screen, Table
+from advisor.telling import Table
 
 
 def render_markdown(kind: Kind, conclusions: Conclusions) -> str:
     """Return what decides; of a kind without a first screen the report's headline and tables."""
     if kind.screen is not None:
-        parts = [*_list_screen(kind.screen(conclusions))]
-        statuses = list_statuses(kind, conclusions)
-        items = [f"- **{each.label}** ({each.state}): {_escape(each.text)}" for each in statuses]
-        parts += ["\n".join(items)] if items else []
+        screen, statuses = kind.screen(conclusions), list_statuses(kind, conclusions)
+        code, table = "\n".join(screen.settings), screen.table
+        parts = [
+            f"### {_escape(screen.answer)}",
+            code and f"```\n{code}\n```",
+            *map(_escape, screen.lines),
+            "\n".join(f"> ⚠ {_escape(each)}" for each in screen.cautions),
+            "" if table is None else draw_table(table),
+            screen.next_step and f"Next: `{screen.next_step}`",
+            "\n".join(f"- **{e.label}** ({e.state}): {_escape(e.text)}" for e in statuses),
+        ]
     else:
         headline, told = kind.headline(conclusions), collect(kind, conclusions)
         parts = [f"### {_escape(headline.answer)}", *map(_escape, headline.remarks)]
         parts += map(draw_table, told.tables)
         rows = [f"- **{row.label}** {_escape(row.text)}" for row in told.rows]
-        parts += ["\n".join(rows)] if rows else []
-    return "\n\n".join(parts) + "\n"
-
-
-def _list_screen(screen: Screen) -> Iterator[str]:
-    yield f"### {_escape(screen.answer)}"
-    if screen.settings:
-        yield "```\n" + "\n".join(screen.settings) + "\n```"
-    yield from map(_escape, screen.lines)
-    if screen.cautions:
-        yield "\n".join(f"> ⚠ {_escape(each)}" for each in screen.cautions)
-    if screen.table is not None:
-        yield draw_table(screen.table)
-    if screen.next_step:
-        yield f"Next: `{screen.next_step}`"
+        parts += ["\n".join(rows)]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def draw_table(table: Table) -> str:
