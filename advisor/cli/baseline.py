@@ -66,6 +66,8 @@ def record(
         sessions=recorded.sessions,
         over_s=recorded.over or 0.0,
         adds=recorded.adds,
+        new=worktrees.see_side(workload),
+        micro_batch_size=recorded.micro_batch_size,
     )
     store.refuse_unwritable(asked)
     longer = replace(allowed, budget_s=(allowed.budget_s or 0.0) + asked.over_s)
@@ -73,11 +75,7 @@ def record(
         BASELINE,
         make_spec(workload, longer),
         Output(results, reads=(training.model,)),
-        held=(
-            (stage.BASELINE, asked),
-            (stage.NEW_SIDE, worktrees.see_side(workload)),
-            (stage.PINNED, recorded.micro_batch_size),
-        ),
+        held=((stage.ASKED, asked),),
     )
     path = keep(found.record, found.record.all(OCCASIONS), asked)
     typer.echo(f"written to {path}", err=True)

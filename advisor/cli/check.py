@@ -54,6 +54,8 @@ def check(
             "--against measures both sides: it takes no baseline", next_step="Leave one out."
         )
 
+    from msgspec.structs import replace
+
     from advisor.cli.drive import Output, drive
     from advisor.gate import stage, store, worktrees
     from advisor.gate.data import GATES_STACK, NEW, OLD_NAME, POLICY
@@ -62,7 +64,11 @@ def check(
 
     policies = read_policies(Path.cwd())
     output = Output(results, reads=(training.model,), also=files)
-    asked = store.Asked(path=checked.baseline, records_missing=checked.record_if_missing)
+    asked = store.Asked(
+        path=checked.baseline,
+        records_missing=checked.record_if_missing,
+        micro_batch_size=checked.micro_batch_size,
+    )
     if checked.record_if_missing or checked.ratchet:
         store.refuse_unwritable(asked)
     with worktrees.open_sides(against, workload) as sides:
@@ -77,12 +83,7 @@ def check(
                 (GATES_STACK, checked.gate_env_changed),
                 (OLD_NAME, against or "the baseline"),
             ),
-            held=(
-                (stage.BASELINE, asked),
-                (stage.NEW_SIDE, sides.new),
-                (stage.OLD_SIDE, sides.old),
-                (stage.PINNED, checked.micro_batch_size),
-            ),
+            held=((stage.ASKED, replace(asked, new=sides.new, old=sides.old)),),
         )
     new, comparison = found.record.all(NEW), found.of(COMPARISON)
     if comparison is None or (checked.ratchet and comparison.outcome == "improved"):

@@ -25,7 +25,7 @@ BASELINE = Kind(
         Question(name="baseline", keys=(OCCASIONS,), run=record_baseline, tell=tell_baseline),
     ),
     headline=head_baseline,
-    is_worth_telling=lambda record, _: any(each.sessions for each in record.all(OCCASIONS)[-1:]),
+    is_worth_telling=lambda record, _: bool(record.all(OCCASIONS)),
     answers_in_rows=True,
 )
 

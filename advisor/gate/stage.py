@@ -22,13 +22,14 @@ from advisor.gate.data import (
     CountTask,
     Occasion,
     Peak,
+    Session,
     Side,
     merge,
 )
 from advisor.gate.plan import COMPARISON, find_largest_size, is_decided
 from advisor.gate.reading import make_peak, make_session, read_setting
 from advisor.gate.setting import list_stack
-from advisor.gate.verdict import BASELINE_SESSIONS, LOOKS
+from advisor.gate.verdict import LOOKS
 from advisor.memory.data import MemoryTask
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.stage import BLOCK_S
@@ -43,28 +44,31 @@ _USUAL_BATCH = 32
 
 
 #: What only the command that runs knows.
-PINNED = Slot("micro_batch_size", int)
-OLD_SIDE = Slot("old_side", Side)
-NEW_SIDE = Slot("new_side", Side)
-BASELINE = Slot("baseline", store.Asked)
+ASKED = Slot("asked", store.Asked)
+
+
+def _read_asked(run: Run) -> tuple[store.Asked, int]:
+    """Return what is asked, and the batch that is timed."""
+    asked = run.held(ASKED) or store.Asked()
+    return asked, choose_size(asked.micro_batch_size, run.facts)
 
 
 def record_baseline(run: Run) -> None:
     """Keep an occasion of sessions, spread over the time asked for."""
-    asked, size = run.held(BASELINE) or store.Asked(), choose_size(run.held(PINNED), run.facts)
+    asked, size = _read_asked(run)
     setting = read_setting(run.spec.workload, run.record, size)
     before = store.find(asked, setting) or () if asked.adds else ()
     if before and list_stack(before[0].setting) != list_stack(setting):
         before = ()
-    _record(run, OCCASIONS, size, before=before, sessions=asked.sessions, over_s=asked.over_s)
+    _record(run, OCCASIONS, asked, size, before)
 
 
 def load_baseline(run: Run) -> None:
     """Take the baseline of this device and training as the old side, or raise NoBaselineError."""
-    if run.held(OLD_SIDE) is not None:
+    asked, size = _read_asked(run)
+    if asked.old is not None:
         return
-    asked = run.held(BASELINE) or store.Asked()
-    setting = read_setting(run.spec.workload, run.record, choose_size(run.held(PINNED), run.facts))
+    setting = read_setting(run.spec.workload, run.record, size)
     found = store.find(asked, setting)
     run.set(KNOWN_SPREAD, store.find_spread(asked, setting))
     if found is not None:
@@ -82,14 +86,14 @@ def load_baseline(run: Run) -> None:
 
 def run_check(run: Run) -> None:
     """Measure the new side, and with `--against` the old one in turns, until all is decided."""
-    known, old_side = run.record.all(OLD), run.held(OLD_SIDE)
-    if not known and old_side is None:
-        _record(run, NEW, choose_size(run.held(PINNED), run.facts), sessions=BASELINE_SESSIONS)
+    known, (asked, size) = run.record.all(OLD), _read_asked(run)
+    if not known and asked.old is None:
+        _record(run, NEW, asked, size)
         return
-    size = known[0].setting.micro_batch_size if known else choose_size(run.held(PINNED), run.facts)
-    sides = {NEW: _find_side(run)}
-    if old_side is not None:
-        sides[OLD] = old_side
+    size = known[0].setting.micro_batch_size if known else size
+    sides = {NEW: asked.new or Side(workload=run.spec.workload)}
+    if asked.old is not None:
+        sides[OLD] = asked.old
         run.set(IN_TURNS, True)
     larger = find_largest_size(merge(known)) if known else None
     for series, side in reversed(sides.items()):
@@ -105,16 +109,15 @@ def _take_turns(run: Run, sides: Mapping[Series[Occasion], Side], size: int) -> 
         for series in sides if turn % 2 else reversed([*sides]):
             number += 1
             what = f"session {number}, {series.name} side"
-            (opened,) = run.record.all(series)
-            occasion = _time_session(run, opened, sides[series], size, number, what)
-            if occasion is None:
+            session = _time_session(run, sides[series], size, number, what)
+            if session is None:
                 found = run.of(COMPARISON)
                 if found is None or min(found.sessions) < 2:
                     raise InconclusiveError(
                         "fewer than two sessions a side were timed", next_step="Raise --budget."
                     )
                 return
-            run.replace(series, (occasion,))
+            run.replace(series, tuple(_add(each, session) for each in run.record.all(series)))
         found = run.of(COMPARISON)
         if turn + 1 in LOOKS and found is not None and is_decided(found):
             return
@@ -131,35 +134,29 @@ def choose_size(asked: int | None, facts: WorkloadFacts) -> int:
 def _record(
     run: Run,
     series: Series[Occasion],
+    asked: store.Asked,
     size: int,
-    *,
-    sessions: int,
     before: tuple[Occasion, ...] = (),
-    over_s: float = 0.0,
 ) -> None:
-    """Keep an occasion after those before: of so many sessions, spread over the time."""
-    began, side = time.monotonic(), _find_side(run)
-    occasions = (*before, _open_occasion(run, side, size))  # kept from its first session on
-    for number in range(sessions):
-        turn_s = began + number * over_s / max(1, sessions - 1)
+    """Keep an occasion after those before: of as many sessions, spread over the time asked for."""
+    began, side = time.monotonic(), asked.new or Side(workload=run.spec.workload)
+    occasion = _open_occasion(run, side, size)
+    for number in range(asked.sessions):
+        turn_s = began + number * asked.over_s / max(1, asked.sessions - 1)
         while (left_s := turn_s - time.monotonic()) > 0.0:
             run.progress.stage("waiting for the next session's turn", left_s=left_s)
             time.sleep(min(left_s, 1.0))
-        what = f"session {number + 1} of {sessions}"
-        occasion = _time_session(run, occasions[-1], side, size, number, what)
-        if occasion is None:
+        what = f"session {number + 1} of {asked.sessions}"
+        session = _time_session(run, side, size, number, what)
+        if session is None:
             break
-        occasions = (*before, occasion)
-        run.replace(series, occasions)
-    if len(occasions[-1].sessions) < 2:
+        occasion = _add(occasion, session)
+        run.replace(series, (*before, occasion))
+    if len(occasion.sessions) < 2:
         raise InconclusiveError(
             "fewer than two sessions were timed",
             next_step="Raise --budget, or pin a smaller batch.",
         )
-
-
-def _find_side(run: Run) -> Side:
-    return run.held(NEW_SIDE) or Side(workload=run.spec.workload)
 
 
 def _open_occasion(run: Run, side: Side, size: int, *, larger: int | None = None) -> Occasion:
@@ -193,10 +190,12 @@ def _open_occasion(run: Run, side: Side, size: int, *, larger: int | None = None
     )
 
 
-def _time_session(
-    run: Run, occasion: Occasion, side: Side, size: int, number: int, what: str
-) -> Occasion | None:
-    """Return the occasion with what one process showed; None where the time ended it."""
+def _add(occasion: Occasion, session: Session) -> Occasion:
+    return replace(occasion, sessions=(*occasion.sessions, session))
+
+
+def _time_session(run: Run, side: Side, size: int, number: int, what: str) -> Session | None:
+    """Return what one process showed; None where the time ended it."""
     run.progress.stage(what, left_s=run.left_s)
     if run.is_spent:
         return None
@@ -215,7 +214,4 @@ def _time_session(
             if number == 0:
                 raise
             return None
-        session = make_session(probe, read_telemetry())
-    if session is None:
-        return None
-    return replace(occasion, sessions=(*occasion.sessions, session))
+        return make_session(probe, read_telemetry())

@@ -12,7 +12,7 @@ from advisor.engine.document import decode_untrusted, read_as, read_untrusted
 from advisor.engine.files import write_file
 from advisor.engine.record import Record
 from advisor.errors import UsageError
-from advisor.gate.data import Difference, Occasion, Setting, Spread
+from advisor.gate.data import Difference, Occasion, Setting, Side, Spread
 from advisor.gate.setting import compare_settings, name_file
 from advisor.gate.verdict import BASELINE_SESSIONS
 
@@ -24,8 +24,12 @@ _MARKS = (".bsadvisor", ".git", "pyproject.toml")
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Which baseline is meant, and how one is made."""
+    """Which baseline is meant, how one is made, and what is compared."""
 
+    new: Side | None = None
+    old: Side | None = None
+    #: None: the file's own.
+    micro_batch_size: int | None = None
     #: A file, or a folder of them; None: the project's own.
     path: Path | None = None
     #: Of an occasion.

@@ -1,7 +1,8 @@
 """The report as one HTML file that asks nothing of the network."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import jinja2
 from plotly import io
@@ -14,49 +15,32 @@ from advisor.report.screen import list_statuses
 from advisor.report.sources import list_sources
 from advisor.telling import Screen
 
-
-class Theme(NamedTuple):
-    """Colours by what they are for; those of lines are taken in turn."""
-
-    base: str
-    paper: str
-    ink: str
-    soft: str
-    rule: str
-    good: str
-    warn: str
-    lines: tuple[str, ...]
-
-
-LIGHT = Theme(
-    base="plotly_white",
-    paper="#ffffff",
-    ink="#1b1f24",
-    soft="#57606a",
-    rule="#d8dee4",
-    good="#1a6b38",
-    warn="#8a4b00",
-    lines=(
-        *("#0b62c4", "#b35900", "#2a7d46", "#8a3ea8", "#b3235c"),
-        *("#6b6200", "#00707a", "#555555", "#c2410c", "#4b4fc7"),
+#: Colours by what they are for, on light paper and on dark; those of lines are taken in turn.
+_COLOURS: dict[str, tuple[Any, Any]] = {
+    "base": ("plotly_white", "plotly_dark"),
+    "paper": ("#ffffff", "#14171a"),
+    "ink": ("#1b1f24", "#e6e9ec"),
+    "soft": ("#57606a", "#a5afb9"),
+    "rule": ("#d8dee4", "#333a41"),
+    "good": ("#1a6b38", "#6fd08f"),
+    "warn": ("#8a4b00", "#ffab5e"),
+    "lines": (
+        (
+            *("#0b62c4", "#b35900", "#2a7d46", "#8a3ea8", "#b3235c"),
+            *("#6b6200", "#00707a", "#555555", "#c2410c", "#4b4fc7"),
+        ),
+        (
+            *("#6cb0ff", "#ffab5e", "#6fd08f", "#d59bf0", "#ff8fb3"),
+            *("#d9cf6a", "#5fd4de", "#bbbbbb", "#ff7a59", "#9da1ff"),
+        ),
     ),
-)
-DARK = Theme(
-    base="plotly_dark",
-    paper="#14171a",
-    ink="#e6e9ec",
-    soft="#a5afb9",
-    rule="#333a41",
-    good="#6fd08f",
-    warn="#ffab5e",
-    lines=(
-        *("#6cb0ff", "#ffab5e", "#6fd08f", "#d59bf0", "#ff8fb3"),
-        *("#d9cf6a", "#5fd4de", "#bbbbbb", "#ff7a59", "#9da1ff"),
-    ),
+}
+LIGHT, DARK = (
+    SimpleNamespace(**{name: pair[number] for name, pair in _COLOURS.items()}) for number in (0, 1)
 )
 
 
-def make_template(theme: Theme) -> dict[str, Any]:
+def make_template(theme: SimpleNamespace) -> dict[str, Any]:
     """Return plotly's own template in the theme's colours."""
     layout: dict[str, Any] = io.templates[theme.base].layout.to_plotly_json()
     axis = {"gridcolor": theme.rule, "zerolinecolor": theme.rule, "linecolor": theme.soft}
