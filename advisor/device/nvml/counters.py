@@ -76,27 +76,22 @@ def _read_temperature(nvml: Any, gpu: Any) -> float:
     )
 
 
-#: Counters that one call on pynvml and a handle gives.
-_FIGURES: dict[str, Callable[[Any, Any], float]] = {
-    "energy": lambda nvml, gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000,
-    "power": lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000,
-    "power_limit": lambda nvml, gpu: nvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000,
-    "power_limit_default": lambda nvml, gpu: (
-        nvml.nvmlDeviceGetPowerManagementDefaultLimit(gpu) / 1000
+#: Counters that one call on pynvml and a handle gives, with their units.
+_FIGURES: dict[str, tuple[str, Callable[[Any, Any], float]]] = {
+    "energy": ("J", lambda nvml, gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000),
+    "power": ("W", lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000),
+    "power_limit": ("W", lambda nvml, gpu: nvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000),
+    "power_limit_default": (
+        "W",
+        lambda nvml, gpu: nvml.nvmlDeviceGetPowerManagementDefaultLimit(gpu) / 1000,
     ),
-    "temperature": _read_temperature,
-    "sm_clock": lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, _CLOCK_SM),
-    "memory_clock": lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, _CLOCK_MEMORY),
+    "temperature": ("°C", _read_temperature),
+    "sm_clock": ("MHz", lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, _CLOCK_SM)),
+    "memory_clock": ("MHz", lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, _CLOCK_MEMORY)),
 }
 #: Units of the counters that a report shows.
 _REPORTED = {
-    "energy": "J",
-    "power": "W",
-    "power_limit": "W",
-    "power_limit_default": "W",
-    "temperature": "°C",
-    "sm_clock": "MHz",
-    "memory_clock": "MHz",
+    **{name: unit for name, (unit, _) in _FIGURES.items()},
     "memory_used": "B",
     **dict.fromkeys(SLOWDOWN_COUNTERS, "s"),
 }
@@ -138,7 +133,7 @@ def _open_counters(nvml: Any, uuid_hash: str | None, own_pids: tuple[int, ...]) 
     gpu, is_mig = find_device(nvml, uuid_hash)
     reads: dict[str, Read] = refuse({*_REPORTED, *GPU_COUNTERS}, "mig")
     if not is_mig:
-        reads |= {name: partial(read, nvml, gpu) for name, read in _FIGURES.items()}
+        reads |= {name: partial(read, nvml, gpu) for name, (_, read) in _FIGURES.items()}
         reads |= open_slowdowns(nvml, gpu)
     if gpu is None:
         return Sources(reads)

@@ -7,7 +7,7 @@ answer must be of the counters' type.
 """
 
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from advisor.device.counters import Read, UnreadableError, refuse
 
@@ -33,19 +33,12 @@ _UNKNOWN = 2**64 - 1
 _COUNTER_TYPES = {2: "ulVal", 3: "ullVal"}
 
 
-class _NewFields(NamedTuple):
-    """Numbers of the fields for heat, by the driver's software and by hardware, and the brake."""
-
-    software: int
-    hardware: int
-    brake: int
-
-
-#: The first driver that numbers them so; None where no release tells.
-_NUMBERINGS: tuple[tuple[tuple[int, ...], _NewFields | None], ...] = (
-    ((580, 82), _NewFields(269, 270, 271)),
+#: Numbers of the fields for heat, by the driver's software and by hardware, and for the brake, from
+#: this driver on; None where no release tells.
+_NUMBERINGS: tuple[tuple[tuple[int, ...], tuple[int, int, int] | None], ...] = (
+    ((580, 82), (269, 270, 271)),
     ((580, 66), None),
-    ((575, 0), _NewFields(251, 252, 253)),
+    ((575, 0), (251, 252, 253)),
     ((0, 0), None),
 )
 
@@ -72,13 +65,14 @@ def open_slowdowns(nvml: Any, handle: Any) -> dict[str, Read]:
     numbering = _choose_numbering(nvml.nvmlSystemGetDriverVersion())
     if numbering is not None:
         # Software's and hardware's time added up: at most twice the true time.
-        ways["thermal"].insert(0, open_fields(numbering.software, numbering.hardware))
-        ways["brake"].append(open_fields(numbering.brake))
+        software, hardware, brake = numbering
+        ways["thermal"].insert(0, open_fields(software, hardware))
+        ways["brake"].append(open_fields(brake))
     reads = refuse(SLOWDOWN_COUNTERS, "not_supported")
     return reads | {f"{PREFIX}{cause}": _choose_way(each) for cause, each in ways.items() if each}
 
 
-def _choose_numbering(driver: str) -> _NewFields | None:
+def _choose_numbering(driver: str) -> tuple[int, int, int] | None:
     parts = driver.split(".")[:2]
     if not all(part.isdecimal() for part in parts):
         return None
