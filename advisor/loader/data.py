@@ -24,15 +24,11 @@ class LoaderTiming(msgspec.Struct, frozen=True, kw_only=True):
     together_samples_per_s: tuple[PerSecond, ...] = ()
     #: Share of each window together that training waited for a batch.
     waiting_fractions: tuple[Figure, ...] = ()
-    #: Seconds between two batches of the loader alone; None where none came.
     batch_s: Duration | None = None
-    #: Training steps that the loader fed.
     steps: Count = 0
-    #: Processors that the process may run on.
     cores: Count | None = None
     #: Whether the dataset is a stream, which each worker reads for itself.
     is_iterable: bool = False
-    #: Why something was not measured.
     message: str | None = None
 
 
@@ -56,14 +52,12 @@ class LoaderPoint(msgspec.Struct, frozen=True, kw_only=True):
 class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
     """What the loader means for the training speed."""
 
-    #: At which the workers were judged.
     micro_batch_size: int
     #: Of the loader as it is.
     status: LoaderStatus
     own_workers: int
     #: Training alone, on a batch that is there already.
     training_samples_per_s: Estimate
-    #: In the order they ran.
     points: tuple[LoaderPoint, ...]
     #: Rate of the largest number of background workers over that number.
     samples_per_s_per_worker: float | None = None
@@ -98,9 +92,7 @@ class LoopTiming(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Of the user's own loader; 0 loads in the training process, between the steps.
     workers: Count
-    #: Batches were cut from tensors in place of loaded.
     is_in_memory: bool
-    #: Those timed.
     micro_batch_sizes: tuple[Size, ...] = ()
     #: For each, of a step and of getting its batch, in every round.
     step_s: tuple[tuple[Seconds, ...], ...] = ()
@@ -108,7 +100,6 @@ class LoopTiming(msgspec.Struct, frozen=True, kw_only=True):
     pass_s: tuple[Duration, ...] = ()
     #: What a batch of the first size costs a training that loads for itself alone.
     fetch_s: Duration = 0.0
-    #: Why there are fewer sizes or rounds than were asked for.
     message: str | None = None
 
     def __post_init__(self) -> None:

@@ -72,7 +72,6 @@ class LrRangeConclusion(msgspec.Struct, frozen=True, kw_only=True):
     low: float | None = None
     #: Up to here no seed diverges; None where none did in the whole range.
     high: float | None = None
-    #: The rate to start a trial from.
     suggested: float | None = None
     #: Where a one-cycle schedule may have its peak, and where it may start.
     one_cycle_maximum: float | None = None
@@ -101,7 +100,6 @@ class RangePlan(msgspec.Struct, frozen=True, kw_only=True):
     high_rate: Weight | None = None
     #: Of each curve, where the time allows.
     steps: Count = 200
-    #: Curves.
     seeds: Count = 3
 
 

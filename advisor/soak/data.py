@@ -15,16 +15,13 @@ class SoakFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What ran of a longer training at one size; None where the device counts none, or none ran."""
 
     micro_batch_size: Size
-    #: Optimizer steps that ran.
     steps: Count = 0
-    #: Evaluation passes that ran.
     evaluations: Count = 0
     #: Beyond the idle process, as the next two.
     training_peak_bytes: Bytes | None = None
     evaluation_peak_bytes: Bytes | None = None
     #: While the training state was copied.
     reserve_peak_bytes: Bytes | None = None
-    #: What a failure said, in one line.
     message: str | None = None
 
 
@@ -51,11 +48,9 @@ class SoakTask(WorkloadTask[Soak], frozen=True, kw_only=True):
     capacity_bytes: int | None
     #: As in `MemoryTask`; this batch is the first of those that run.
     largest_samples: tuple[int, ...] = ()
-    #: Most optimizer steps.
     steps: int
     #: Evaluation passes between them, evenly spaced.
     evaluations: int
-    #: Whether to copy the state of model and optimizer once, as a checkpoint does.
     reserve: bool = False
     #: No further step is started after this long.
     budget_s: float
@@ -70,9 +65,7 @@ class SoakConclusion(SoakFigures, frozen=True, kw_only=True):
     is_growth_tested: bool
     #: None where memory does not rise, or it was not tested.
     growth_bytes_per_step: Estimate | None
-    #: Optimizer steps after which the growth fills the limit.
     steps_until_full: int | None
-    #: Whether evaluating takes more memory than training.
     evaluation_needs_more: bool
     #: Micro-batches that ran out of memory by their size, in the order they ran.
     failed: tuple[int, ...] = ()

@@ -61,14 +61,6 @@ def run_soak(run: Run, find_advised: Callable[[], Candidate | None]) -> None:
         run.add(SOAKS, _run_task(run, task))
 
 
-def soak_again(run: Run, find_advised: Callable[[], Candidate | None]) -> bool:
-    """Soak what is advised now, where that changed after the soak; return whether it did."""
-    before = len(run.record.all(SOAKS))
-    if before:
-        run_soak(run, find_advised)
-    return len(run.record.all(SOAKS)) > before
-
-
 def _run_task(run: Run, task: SoakTask) -> Soak:
     """Return the soak, out of memory where the kernel or a failed allocation ended the worker.
 
@@ -91,12 +83,20 @@ def _run_task(run: Run, task: SoakTask) -> Soak:
 
 def make_question(find_advised: Callable[[Run], Candidate | None]) -> Question:
     """Return the question; the advice stands above it."""
+
+    def soak_again(run: Run) -> bool:
+        """Soak what is advised now, where that changed after the soak; return whether it did."""
+        before = run.record.all(SOAKS)
+        if before:
+            run_soak(run, lambda: find_advised(run))
+        return run.record.all(SOAKS) != before
+
     return Question(
         name="soak",
         keys=(SOAKS,),
         topics=(SOAK,),
         run=lambda run: run_soak(run, lambda: find_advised(run)),
-        more=lambda run: soak_again(run, lambda: find_advised(run)),
+        more=soak_again,
         tell=tell_soak,
         brief=brief_soak,
         fails_alone=True,

@@ -33,7 +33,6 @@ class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     block_s: float
     #: Steps of a block where they take longer than that.
     least_steps: int = 1
-    #: Timed blocks for each size.
     rounds: int
     #: No new round is started after this long, once one is complete.
     budget_s: float
@@ -78,7 +77,6 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
     needed_batch_size: int | None = None
     #: What doubling the batch to the largest one gains in throughput, as a share.
     last_gain: Estimate | None = None
-    #: What ends the range.
     range_end: LimitedBy | None = None
     #: Whether that is before there are sizes enough to show a curve, however long they are timed.
     is_range_short: bool = False
@@ -127,7 +125,6 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     saturation: Saturation
     #: Of all sizes, paired within sessions; what advice goes by.
     step_law: StepLaw | None = None
-    #: Standard error of `optimizer_step_s`.
     optimizer_step_error_s: float | None = None
     #: Half the range of sessions over their median, worst size.
     session_spread_fraction: float | None
@@ -135,13 +132,10 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     decisive_micro_batch_size: int | None = None
     #: Of that throughput's interval; None where an end is unknown.
     half_width_fraction: float | None = None
-    #: The size that takes the least energy for each sample.
     cheapest_micro_batch_size: int | None = None
     speed_limit: SpeedLimit | None = None
     fall: ThroughputFall | None = None
-    #: Timed blocks left out, by cause.
     discarded_blocks: dict[str, int] = {}
-    #: A sentence each.
     disturbances: tuple[str, ...] = ()
 
 

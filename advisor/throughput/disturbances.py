@@ -45,6 +45,23 @@ _POLISH_ROUNDS = 10
 _HOLDERS = {"thermal": "heat", "brake": "the power brake"}
 
 
+class _Seen(NamedTuple):
+    probes: Sequence[Probe]
+    telemetry: Sequence[Telemetry]
+    environment: Environment | None
+    discarded: Mapping[str, int]
+
+    def sample(self, column: str) -> list[list[float]]:
+        """Return what each session's counter showed during its blocks, where it has one."""
+        series = ((each, getattr(each, column)) for each in self.telemetry)
+        seen = (select_in_blocks(self.probes, each, values) for each, values in series if values)
+        return [values for values in seen if values]
+
+    def measure_held(self, cause: str) -> float:
+        """Return the share of the blocks' time that a cause held the clock down."""
+        return measure_held_fraction(self.probes, self.telemetry, cause) or 0.0
+
+
 def name_disturbances(
     probes: Sequence[Probe],
     telemetry: Sequence[Telemetry],
@@ -53,33 +70,18 @@ def name_disturbances(
     environment: Environment | None = None,
 ) -> tuple[str, ...]:
     """Return what disturbed the sessions that these probes timed, one sentence each."""
-    return (
-        *_name_held(probes, telemetry, discarded),
-        *_name_power_limit(probes, telemetry, environment),
-        *_name_machine(probes, telemetry),
-        *_name_others(probes, telemetry, environment),
-        *_name_restless(probes),
-    )
+    seen = _Seen(probes, telemetry, environment, discarded)
+    names = (_name_held, _name_power_limit, _name_machine, _name_others, _name_restless)
+    return tuple(text for name in names for text in name(seen))
 
 
-def _sample(
-    probes: Sequence[Probe], telemetry: Sequence[Telemetry], column: str
-) -> list[list[float]]:
-    """Return what each session's counter showed during its blocks; sessions without it left out."""
-    series = ((each, getattr(each, column)) for each in telemetry)
-    seen = (select_in_blocks(probes, each, values) for each, values in series if values)
-    return [values for values in seen if values]
-
-
-def _name_held(
-    probes: Sequence[Probe], telemetry: Sequence[Telemetry], discarded: Mapping[str, int]
-) -> Iterator[str]:
+def _name_held(seen: _Seen) -> Iterator[str]:
     """Yield what blocks were discarded for, or held most of them down, so that all count."""
-    for cause, count in discarded.items():
+    for cause, count in seen.discarded.items():
         blocks = "1 timed block was" if count == 1 else f"{count} timed blocks were"
         yield f"{blocks} discarded: {_HOLDERS[cause]} held the clock down"
     for cause, holder in _HOLDERS.items():
-        held = measure_held_fraction(probes, telemetry, cause) or 0.0
+        held = seen.measure_held(cause)
         if held > POWER_CAP_FRACTION:
             yield (
                 f"{holder} held the clock down for {100 * held:.0f} % of the timed blocks, and so "
@@ -87,14 +89,12 @@ def _name_held(
             )
 
 
-def _name_power_limit(
-    probes: Sequence[Probe], telemetry: Sequence[Telemetry], environment: Environment | None
-) -> Iterator[str]:
+def _name_power_limit(seen: _Seen) -> Iterator[str]:
     """Yield in one sentence all that is known of a limit that holds the card down or may do so."""
-    counters = () if environment is None else environment.counters
+    counters = () if seen.environment is None else seen.environment.counters
     limit_w = next((each.value for each in counters if each.name == "power_limit"), None)
-    held = measure_held_fraction(probes, telemetry, "power_cap") or 0.0
-    drawn_w = [power_w for values in _sample(probes, telemetry, "power_w") for power_w in values]
+    held = seen.measure_held("power_cap")
+    drawn_w = [power_w for values in seen.sample("power_w") for power_w in values]
     parts = []
     if held > POWER_CAP_FRACTION:
         parts.append(
@@ -112,16 +112,18 @@ def _name_power_limit(
         yield "; ".join(parts)
 
 
-def _name_machine(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
+def _name_machine(seen: _Seen) -> Iterator[str]:
     """Yield what its clock and the fixed product showed within and between sessions."""
-    clocks = [median(values) for values in _sample(probes, telemetry, "sm_clock_mhz")]
+    clocks = [median(values) for values in seen.sample("sm_clock_mhz")]
     if clocks and max(clocks) - min(clocks) > CLOCK_FRACTION * median(clocks):
         yield (
             f"the clock differed between sessions: {min(clocks):.0f} to {max(clocks):.0f} MHz; "
             "lock it for repeatable figures"
         )
     by_session = defaultdict[int, list[float]](list)
-    ran = {p.canary_times_s: p for p in probes if len(p.canary_times_s) == 2}  # once for a process
+    ran = {
+        p.canary_times_s: p for p in seen.probes if len(p.canary_times_s) == 2
+    }  # once for a process
     for probe in sorted(ran.values(), key=lambda probe: probe.block_spans_s[:1]):
         by_session[probe.session].extend(probe.canary_times_s)
     drifts = [times[-1] / times[0] - 1.0 for times in by_session.values()]
@@ -142,30 +144,30 @@ def _name_machine(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> It
         )
 
 
-def _name_others(
-    probes: Sequence[Probe], telemetry: Sequence[Telemetry], environment: Environment | None
-) -> Iterator[str]:
+def _name_others(seen: _Seen) -> Iterator[str]:
     """Yield that others took processors, or memory of the device, while sessions were timed.
 
     Where the driver does not list our own processes, the counter is what was in use before the
     worker started, perhaps left behind by an earlier one: then only what every session found
     counts.
     """
-    shares = _sample(probes, telemetry, "foreign_cpu_fraction")
+    shares = seen.sample("foreign_cpu_fraction")
     most = max((sum(values) / len(values) for values in shares), default=0.0)
     if most > FOREIGN_CPU_FRACTION:
         yield (
             f"other processes took up to {100 * most:.0f} % of the processors' time during "
             "a session: leave the machine idle meanwhile"
         )
-    held = [median(values) for values in _sample(probes, telemetry, "foreign_memory_bytes")]
-    is_listed = all(counter.name != "own_memory" for each in telemetry for counter in each.counters)
+    held = [median(values) for values in seen.sample("foreign_memory_bytes")]
+    is_listed = all(
+        counter.name != "own_memory" for each in seen.telemetry for counter in each.counters
+    )
     most_bytes = (max if is_listed else min)(held, default=0.0)
     if most_bytes <= FOREIGN_MEMORY_BYTES:
         return
     share = ""
-    if environment is not None and environment.device.memory_bytes:
-        share = f" ({100 * most_bytes / environment.device.memory_bytes:.0f} %)"
+    if seen.environment is not None and (own := seen.environment.device.memory_bytes):
+        share = f" ({100 * most_bytes / own:.0f} %)"
     when = "during a session" if is_listed else "before each session, and more later is not seen"
     yield (
         f"other processes held {'up to' if is_listed else 'at least'} {render_bytes(most_bytes)}"
@@ -174,9 +176,9 @@ def _name_others(
     )
 
 
-def _name_restless(probes: Sequence[Probe]) -> Iterator[str]:
+def _name_restless(seen: _Seen) -> Iterator[str]:
     """Yield that sessions fall into two groups, which no interval describes well; odd blocks."""
-    groups = find_two_groups(measure_session_levels(probes))
+    groups = find_two_groups(measure_session_levels(seen.probes))
     if groups is not None:
         yield (
             f"the sessions fall into two groups {100 * groups.gap_fraction:.0f} % apart "
@@ -184,7 +186,7 @@ def _name_restless(probes: Sequence[Probe]) -> Iterator[str]:
         )
     is_odd = [
         seconds > OUTLIER_RATIO * median(probe.step_times_s)
-        for probe in probes
+        for probe in seen.probes
         for seconds in probe.step_times_s
     ]
     if any(is_odd):
@@ -192,7 +194,7 @@ def _name_restless(probes: Sequence[Probe]) -> Iterator[str]:
             f"{sum(is_odd)} of {len(is_odd)} timed blocks took over twice their session's median; "
             "they count, and the median hardly feels them"
         )
-    unsteady = sorted({p.micro_batch_size for p in probes if p.is_steady is False})
+    unsteady = sorted({p.micro_batch_size for p in seen.probes if p.is_steady is False})
     if unsteady:
         sizes = ", ".join(map(str, unsteady))
         yield f"warming up did not settle in some sessions, at batch {sizes}"
