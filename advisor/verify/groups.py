@@ -29,11 +29,18 @@ class BatchBranches(msgspec.Struct, frozen=True):
     """The branches of one batch and rate, by seed."""
 
     branches: tuple[VerificationBranch, ...]
+    #: Of an optimizer step; None where the run has not timed it.
+    step_s: float | None = None
 
     @property
     def global_batch_size(self) -> int:
         """Samples of one optimizer step."""
         return self.branches[0].global_batch_size
+
+    @property
+    def split(self) -> tuple[int, int]:
+        """Of what a step is made."""
+        return self.branches[0].split
 
     @property
     def diverged(self) -> int:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -108,28 +108,25 @@ def _count_needed_seeds(half_width: float, seeds: int, margin: float) -> int | N
 
 
 def judge_recommendation(
-    groups: Sequence[BatchBranches],
-    step_s: Mapping[int, float],
-    *,
-    recommended: int,
-    samples: int,
+    groups: Sequence[BatchBranches], *, recommended: int, samples: int
 ) -> tuple[Comparison | None, Verdict]:
     """Return every batch after equal time, and whether the recommended one is as far as the best.
 
     The losses are read when the branch of the fastest batch ends, by the seconds of a step of each.
     """
     by_size = {group.global_batch_size: group for group in groups}
-    usable = [size for size, group in by_size.items() if not group.diverged and size in step_s]
+    timed = [(size, each.step_s) for size, each in by_size.items() if not each.diverged]
+    step_s = {size: time_s for size, time_s in timed if time_s}
     own = by_size.get(recommended)
     if own is None:
         return None, _leave_open("the recommended batch was not trained")
     if own.diverged:
         reason = f"the recommended pair diverged from {own.diverged} of {len(own.branches)} seeds"
         return None, Verdict(status="beaten", reason=reason)
-    if recommended not in usable:
+    if recommended not in step_s:
         return None, _leave_open("the run did not time the recommended batch")
-    time_s = min(samples / size * step_s[size] for size in usable)
-    compared = compare_batches(groups, {size: time_s / step_s[size] * size for size in usable})
+    time_s = min(samples / size * own_s for size, own_s in step_s.items())
+    compared = compare_batches(groups, {size: time_s / step_s[size] * size for size in step_s})
     assert compared is not None
     if compared.untold is not None:
         return None, _leave_open(compared.untold)

@@ -42,17 +42,14 @@ def conclude_verification(
     """Return what the branches show by the run's step times; None where none was trained."""
     if verification is None or not verification.branches:
         return None
-    groups, times = group_branches(verification.branches), read_throughput(throughput)
+    times = read_throughput(throughput)
+    groups = [
+        BatchBranches(each.branches, estimate_step_s(times, *each.split, may_extrapolate=False))
+        for each in group_branches(verification.branches)
+    ]
     samples, recommended = find_common_samples(groups), verification.recommended_batch_size
     standings, critical = judge_batches(groups, samples)
-    step_s = {
-        group.global_batch_size: time_s
-        for group in groups
-        if (time_s := estimate_step_s(times, *group.branches[0].split, may_extrapolate=False))
-    }
-    at_time, verdict = judge_recommendation(
-        groups, step_s, recommended=recommended, samples=samples
-    )
+    at_time, verdict = judge_recommendation(groups, recommended=recommended, samples=samples)
     gap_slope = estimate_slope(groups, _read_gap)
     sharpness_slope = estimate_slope(groups, _read_sharpness)
     converged = [one for group in groups if not group.diverged for one in group.branches]
@@ -65,13 +62,7 @@ def conclude_verification(
         critical_batch=critical,
         verdict=verdict,
         batches=tuple(
-            _describe(
-                group,
-                standings[group.global_batch_size],
-                at_time,
-                samples=samples,
-                step_s=step_s.get(group.global_batch_size),
-            )
+            _describe(group, standings[group.global_batch_size], at_time, samples)
             for group in groups
         ),
         gap_per_doubling=gap_slope,
@@ -90,14 +81,10 @@ def _read_gap(branch: VerificationBranch) -> float | None:
 
 
 def _describe(
-    group: BatchBranches,
-    standing: Standing,
-    at_time: Comparison | None,
-    *,
-    samples: int,
-    step_s: float | None,
+    group: BatchBranches, standing: Standing, at_time: Comparison | None, samples: int
 ) -> VerifiedBatch:
-    first, diverged, size = group.branches[0], group.diverged, group.global_batch_size
+    diverged, size, step_s = group.diverged, group.global_batch_size, group.step_s
+    micro_batch_size, accumulation = group.split
     then, to_target_s = Standing(), None
     if at_time is not None and step_s is not None and size in at_time.standings:
         then = at_time.standings[size]
@@ -107,9 +94,9 @@ def _describe(
     points = sorted({round(samples * k / CURVE_POINTS) for k in range(CURVE_POINTS + 1)})
     return VerifiedBatch(
         global_batch_size=size,
-        micro_batch_size=first.micro_batch_size,
-        gradient_accumulation_steps=first.gradient_accumulation_steps,
-        learning_rate=first.learning_rate,
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=group.branches[0].learning_rate,
         seeds=len(group.branches),
         diverged=diverged,
         standing=standing.standing,
