@@ -153,7 +153,7 @@ def _list_rows(
     at_zero = run("")
     for name, weight in weights.items():
         if weight.requires_grad:
-            found = ((run(name) - at_zero) * gradient).float()
+            found = run(name).sub_(at_zero).mul_(gradient)
             if isinstance(layer, nn.GroupNorm):
                 found = found.flatten(2).sum(2)
             if found.shape[-weight.ndim :] != weight.shape:
