@@ -24,12 +24,6 @@ def reporting_failures(command: Callable[..., None]) -> Callable[..., None]:
     def guarded(**values: Any) -> None:
         try:
             spread(**values)
-        except InternalError as error:
-            write_fault(error, verbose=bool(values.get("verbose")))
-            raise typer.Exit(error.exit_code) from error
-        except AdvisorError as error:
-            write_failure(error)
-            raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             typer.echo("Interrupted.", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from error
@@ -38,7 +32,10 @@ def reporting_failures(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if type(error).__module__.partition(".")[0] in {"typer", "click"}:
                 raise  # usage errors and exits, which typer reports itself
-            write_fault(error, verbose=bool(values.get("verbose")))
+            if isinstance(error, AdvisorError) and not isinstance(error, InternalError):
+                write_failure(error)
+                raise typer.Exit(error.exit_code) from error
+            _write_fault(error, verbose=bool(values.get("verbose")))
             raise typer.Exit(InternalError.exit_code) from error
 
     return guarded
@@ -55,7 +52,7 @@ def write_failure(error: AdvisorError) -> None:
         typer.echo(_sentence(hide_controls(error.next_step)), err=True)
 
 
-def write_fault(error: Exception, *, verbose: bool) -> None:
+def _write_fault(error: Exception, *, verbose: bool) -> None:
     """Write that this program failed; its traceback only where `verbose` asks for it.
 
     A fault in a worker brings the worker's traceback with it, which tells more than the parent's.

@@ -16,7 +16,6 @@ from advisor.errors import UsageError
 
 if TYPE_CHECKING:
     from advisor.cards.data import Price
-    from advisor.cards.data import Training as TrainedRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +81,15 @@ def predict(
     output = Output(results, reads=(model,))
     refuse_script(model, "predict")
 
+    from advisor.advice.data import SCENARIO
     from advisor.cards.data import PRICES, TRAINING
     from advisor.cards.question import KIND as PREDICTION
+    from advisor.cards.reading import read_training
+    from advisor.engine.conclusions import Conclusions
+    from advisor.engine.kept import resolve
     from advisor.predict.data import CARDS, CardsAsked
     from advisor.predict.prediction import list_cards
+    from advisor.questions import read_run
     from advisor.training.data import WorkloadSpec
 
     workload = WorkloadSpec(
@@ -104,25 +108,17 @@ def predict(
     )
     list_cards(asked)  # an unknown name ends the command before anything runs
     prices = tuple(map(_parse_price, cards.gpu_price or ()))
-    trained = None if cards.run is None else _read_training(cards.run, on_paper)
+    trained = None
+    if cards.run is not None:
+        record = read_run(resolve(cards.run, "run"))
+        scenario = build_scenario(on_paper, record.get(SCENARIO))
+        trained = read_training(Conclusions(record), scenario, cards.run)
     drive(
         PREDICTION,
         make_spec(workload, replace(allowed, headroom_bytes=None)),
         output,
         asked=((CARDS, asked), (TRAINING, trained), (PRICES, prices)),
     )
-
-
-def _read_training(run: str, on_paper: OnPaper) -> "TrainedRun":
-    """Return what a run trained, for as long as the options say, or the run."""
-    from advisor.advice.data import SCENARIO
-    from advisor.cards.reading import read_training
-    from advisor.engine.conclusions import Conclusions
-    from advisor.engine.kept import resolve
-    from advisor.questions import read_run
-
-    record = read_run(resolve(run, "run"))
-    return read_training(Conclusions(record), build_scenario(on_paper, record.get(SCENARIO)), run)
 
 
 def _parse_price(text: str) -> "Price":

@@ -9,6 +9,7 @@ from advisor.cli.drive import Output, refuse_no_answer
 from advisor.cli.failures import reporting_failures
 from advisor.cli.options import Results, flag
 from advisor.cli.scenario import OnPaper, build_scenario
+from advisor.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,30 +40,22 @@ def report(
     from advisor.advice.data import SCENARIO
     from advisor.engine.conclusions import Conclusions
     from advisor.engine.document import read_record
-    from advisor.engine.kept import resolve
+    from advisor.engine.kept import list_kept, resolve
     from advisor.questions import KINDS
 
-    if listed.lists:
-        _print_kept()
+    if not listed.lists:
+        path = resolve(run)
+        kind, record = read_record(path, KINDS)
+        if kind.name == "run":
+            record = record.replacing(SCENARIO, build_scenario(on_paper, record.get(SCENARIO)))
+        conclusions = Conclusions(record)
+        Output(results, keeps=False, reads=(path,)).write(kind, conclusions)
+        if kind.name == "prediction":
+            refuse_no_answer(kind, conclusions)
         return
-    path = resolve(run)
-    kind, record = read_record(path, KINDS)
-    if kind.name == "run":
-        record = record.replacing(SCENARIO, build_scenario(on_paper, record.get(SCENARIO)))
-    conclusions = Conclusions(record)
-    Output(results, keeps=False, reads=(path,)).write(kind, conclusions)
-    if kind.name == "prediction":
-        refuse_no_answer(kind, conclusions)
 
-
-def _print_kept() -> None:
     from rich.console import Console
 
-    from advisor.engine.conclusions import Conclusions
-    from advisor.engine.document import read_record
-    from advisor.engine.kept import list_kept
-    from advisor.errors import UsageError
-    from advisor.questions import KINDS
     from advisor.report.console import write_table
     from advisor.telling import Column, Table
 

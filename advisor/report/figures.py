@@ -179,8 +179,8 @@ def _lay_out(chart: Chart) -> dict[str, Any]:
         "showlegend": len(chart.lines) > 1,
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "margin": {"l": 10, "r": 15, "t": 20, "b": 10},
-        "shapes": [*_draw_marks(chart)],
-        "annotations": [*_name_marks(chart)],
+        "shapes": [shape for shape, _ in _draw_marks(chart)],
+        "annotations": [label for _, label in _draw_marks(chart)],
     }
 
 
@@ -204,34 +204,30 @@ def _cap(chart: Chart) -> dict[str, Any]:
     return {"range": [min(0.0, *(datum.y for datum in data)), top * _ROOM]}
 
 
-def _draw_marks(chart: Chart) -> Iterator[dict[str, Any]]:
-    """Yield a line for each mark, a shade where it is a span."""
-    for axis, other, marks in (("x", "y", chart.x_marks), ("y", "x", chart.y_marks)):
+def _draw_marks(chart: Chart) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield a line for each mark, a shade where it is a span, and its label.
+
+    That of a place on the x axis stands at the top, of a span at the foot.
+    """
+    foot = {"y": 0, "yref": "paper", "yanchor": "bottom", "xanchor": "center"}
+    top = {"y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left"}
+    left = {"x": 0, "xref": "paper", "xanchor": "left", "yanchor": "bottom"}
+    for axis, other, marks, is_log in (
+        ("x", "y", chart.x_marks, chart.log_x),
+        ("y", "x", chart.y_marks, chart.log_y),
+    ):
         for mark in marks:
-            ends = {f"{axis}0": mark.at, f"{axis}1": mark.at if mark.to is None else mark.to}
+            ends = [mark.at, mark.at if mark.to is None else mark.to]
+            place = {"layer": "below", f"{axis}0": ends[0], f"{axis}1": ends[1]}
             across = {f"{other}0": 0, f"{other}1": 1, f"{other}ref": "paper"}
             line = {"type": "line", "line": {"color": _GREY, "dash": "dot", "width": 1.5}}
             shade = {"type": "rect", "fillcolor": _SHADE, "line": {"width": 0}}
-            yield {"layer": "below", **ends, **across, **(line if mark.to is None else shade)}
-
-
-def _name_marks(chart: Chart) -> Iterator[dict[str, Any]]:
-    """Yield the label of each mark: of a place on the x axis at the top, of a span at the foot."""
-    for axis, marks, is_log in (
-        ("x", chart.x_marks, chart.log_x),
-        ("y", chart.y_marks, chart.log_y),
-    ):
-        for mark in marks:
-            ends = [mark.at] if mark.to is None else [mark.at, mark.to]
             middle = fmean(math.log10(end) if is_log else end for end in ends)
-            foot = {"y": 0, "yref": "paper", "yanchor": "bottom", "xanchor": "center"}
-            top = {"y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left"}
-            left = {"x": 0, "xref": "paper", "xanchor": "left", "yanchor": "bottom"}
-            place = left if axis == "y" else top if mark.to is None else foot
-            yield {
+            label = {
                 "text": _escape(mark.label),
                 "font": {"size": 11, "color": _GREY},
                 "showarrow": False,
                 axis: middle,
-                **place,
+                **(left if axis == "y" else top if mark.to is None else foot),
             }
+            yield {**place, **across, **(line if mark.to is None else shade)}, label
