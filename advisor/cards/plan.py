@@ -95,11 +95,13 @@ def _answer(training: Training, gpu: Gpu, prediction: Prediction, case: Case) ->
     if steps is None:
         return answer(reason="neither its peak arithmetic nor its bandwidth is known")
     samples, step_s = training.samples or USUAL_SAMPLES, steps.step_s[chosen]
+    ratio, steps_taken = pair.sample_ratio, samples / pair.global_batch_size
+    most = None if step_s.high is None else step_s.high * ratio.high * steps_taken
     return answer(
         basis=steps.basis,
         step_s=step_s,
         training_samples=samples,
-        training_s=_time_training(pair, step_s, samples),
+        training_s=Bounds(low=step_s.low * ratio.low * steps_taken, high=most),
     )
 
 
@@ -160,13 +162,6 @@ def choose_pair(pairs: Sequence[TrainedPair], steps: CardSteps) -> tuple[int, tu
         if index != chosen and min(way[index] / way[chosen] for way in ways) < LEAST_GAIN_RATIO
     )
     return chosen, tuple(sorted(others))
-
-
-def _time_training(pair: TrainedPair, step_s: Bounds, samples: float) -> Bounds:
-    """Return the seconds of what takes so many samples at the base pair."""
-    steps, ratio = samples / pair.global_batch_size, pair.sample_ratio
-    high = None if step_s.high is None else step_s.high * ratio.high * steps
-    return Bounds(low=step_s.low * ratio.low * steps, high=high)
 
 
 def _price(answer: CardAnswer, gpu: Gpu, prices: Sequence[Price]) -> CardAnswer:

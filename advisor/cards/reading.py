@@ -36,6 +36,9 @@ def read_training(conclusions: Conclusions, scenario: Scenario, name: str) -> Tr
             f"{head_run(conclusions).answer}",
             next_step="Give a run whose own pair was trained: bsadvisor probe MODEL --json FILE.",
         )
+    samples, limits = count_samples(scenario, facts), record.command.limits
+    if samples is None and limits.train_steps and facts.base_batch_size:
+        samples = float(limits.train_steps * facts.base_batch_size)
     return Training(
         run=name,
         precision=record.command.precision,
@@ -47,7 +50,7 @@ def read_training(conclusions: Conclusions, scenario: Scenario, name: str) -> Tr
         largest_micro_batch_size=largest,
         may_split=can_split(facts),
         gradient_bytes=estimate_gradient_bytes(facts),
-        samples=_count_samples(scenario, facts, record.command.limits),
+        samples=samples,
     )
 
 
@@ -82,14 +85,6 @@ def _list_pairs(
         for size in sizes[: 1 if limits.global_batch_size is not None else None]
         if (way := find_way(ways, size)) is not None
     )
-
-
-def _count_samples(scenario: Scenario, facts: WorkloadFacts, limits: Limits) -> float | None:
-    """Return the samples that the whole training takes at the base batch; None where not said."""
-    samples, size = count_samples(scenario, facts), facts.base_batch_size
-    if samples is None and limits.train_steps and size:
-        return float(limits.train_steps * size)
-    return samples
 
 
 def refuse_other_setting(training: Training | None, spec: Spec) -> None:

@@ -67,15 +67,6 @@ _CLOCK_SM, _CLOCK_MEMORY = 1, 2
 _SENSOR_GPU = 0
 
 
-def _read_temperature(nvml: Any, gpu: Any) -> float:
-    return float(
-        read_first(  # the newer function replaces the older in drivers to come
-            lambda: nvml.nvmlDeviceGetTemperatureV(gpu, _SENSOR_GPU),
-            lambda: nvml.nvmlDeviceGetTemperature(gpu, _SENSOR_GPU),
-        )
-    )
-
-
 #: Counters that one call on pynvml and a handle gives, with their units.
 _FIGURES: dict[str, tuple[str, Callable[[Any, Any], float]]] = {
     "energy": ("J", lambda nvml, gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000),
@@ -85,7 +76,13 @@ _FIGURES: dict[str, tuple[str, Callable[[Any, Any], float]]] = {
         "W",
         lambda nvml, gpu: nvml.nvmlDeviceGetPowerManagementDefaultLimit(gpu) / 1000,
     ),
-    "temperature": ("°C", _read_temperature),
+    "temperature": (
+        "°C",
+        lambda nvml, gpu: read_first(  # the newer function replaces the older in drivers to come
+            lambda: nvml.nvmlDeviceGetTemperatureV(gpu, _SENSOR_GPU),
+            lambda: nvml.nvmlDeviceGetTemperature(gpu, _SENSOR_GPU),
+        ),
+    ),
     "sm_clock": ("MHz", lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, _CLOCK_SM)),
     "memory_clock": ("MHz", lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, _CLOCK_MEMORY)),
 }
