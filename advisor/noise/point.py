@@ -40,8 +40,7 @@ def estimate_noise_point(
     return _make_point(
         [_list_rows(each, each.plain) for each in iterates],
         [_list_rows(*pair) for pair in adapted],
-        at_steps=[each.at_step for each in iterates],
-        losses=[each.loss for each in iterates],
+        iterates,
         samples=sum(sum(each.micro_batch_sizes) for each in iterates),
         batch_size=batch_size or get_batch_size(iterates[-1]),
         dataset_size=dataset_size,
@@ -58,22 +57,22 @@ def estimate_working_share(batches: NoiseBatches) -> Share | None:
 def _make_point(
     plain: Sequence[Floats],
     own: Sequence[Floats],
+    seen: Sequence[NoiseBatches | NoiseLogEntry],
     *,
-    at_steps: Sequence[int],
-    losses: Sequence[float],
     samples: int,
     batch_size: float,
     dataset_size: int | None,
     span_steps: int | None = None,
 ) -> NoisePoint:
     """Return the point of iterates with these rows of (S, G2, 1/n)."""
+    losses = [each.loss for each in seen if each.loss is not None]
     trace, sqnorm, _ = np.mean([rows[0] for rows in plain], axis=0).tolist()
     share, own_share = (
         pool_shares([estimate_share(rows, batch_size, dataset_size) for rows in each], span_steps)
         for each in (plain, own)
     )
     return NoisePoint(
-        at_step=round(median(at_steps)),
+        at_step=round(median([each.at_step for each in seen])),
         loss=statistics.fmean(losses) if losses else None,
         samples=samples,
         noise_scale=to_noise_scale(share, batch_size),
@@ -154,8 +153,7 @@ def _estimate_window(
     return _make_point(
         [averages],
         [],
-        at_steps=[entry.at_step for entry in entries],
-        losses=[entry.loss for entry in entries if entry.loss is not None],
+        entries,
         samples=round(float(samples.sum())),
         batch_size=batch_size,
         dataset_size=dataset_size,
