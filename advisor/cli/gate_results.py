@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, get_args
 
 import typer
 
@@ -14,7 +14,6 @@ from advisor.errors import UsageError
 
 if TYPE_CHECKING:
     from advisor.engine.conclusions import Conclusions
-    from advisor.report.ci import Tracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +38,20 @@ class GateFiles:
     )
 
     @cached_property
-    def _exported(self) -> "dict[Tracker, Path]":
-        return dict(map(_parse_export, self.exports or []))
-
-    @property
     def paths(self) -> dict[str, Path | None]:
         """All of them by their options; UsageError where a format is not known."""
-        return {
-            "--comment": self.comment_path,
-            "--junit": self.junit_path,
-            **{f"--export {name}": path for name, path in self._exported.items()},
-        }
+        from advisor.report.ci import Tracker
+
+        paths = {"--comment": self.comment_path, "--junit": self.junit_path}
+        for text in self.exports or ():
+            name, _, path = text.partition("=")
+            if name not in get_args(Tracker) or not path:
+                raise UsageError(
+                    f"--export {text}: FORMAT=FILE expected",
+                    next_step=f"Formats: {', '.join(get_args(Tracker))}.",
+                )
+            paths[f"--export {name}"] = Path(path)
+        return paths
 
     def write(self, conclusions: "Conclusions") -> None:
         """Write what was asked for, and what GitHub shows."""
@@ -58,14 +60,10 @@ class GateFiles:
 
         if conclusions.of(COMPARISON) is None:
             return
-        written: dict[Path | None, str] = {self.junit_path: ci.render_junit(conclusions)}
-        if ci.is_worth_a_comment(conclusions):
-            written[self.comment_path] = ci.render_comment(conclusions)
-        for name, file in self._exported.items():
-            written[file] = ci.render_export(name, conclusions)
-        for path, text in written.items():
-            if path is not None:
-                write_result(path, text.encode())
+        for name, path in self.paths.items():
+            if path is None or (name == "--comment" and not ci.is_worth_a_comment(conclusions)):
+                continue
+            write_result(path, ci.RENDERERS[name](conclusions).encode())
         _show_on_github(conclusions)
 
 
@@ -84,15 +82,3 @@ def _show_on_github(conclusions: "Conclusions") -> None:
         except OSError as error:  # which changes no verdict
             why = error.strerror
             typer.echo(f"the summary of the job cannot be written: {why}", err=True)
-
-
-def _parse_export(text: str) -> "tuple[Tracker, Path]":
-    from advisor.report.ci import Tracker
-
-    name, _, path = text.partition("=")
-    if name not in get_args(Tracker) or not path:
-        raise UsageError(
-            f"--export {text}: FORMAT=FILE expected",
-            next_step=f"Formats: {', '.join(get_args(Tracker))}.",
-        )
-    return cast("Tracker", name), Path(path)

@@ -33,8 +33,6 @@ class Ranks:
         "Ranks that train together on this machine, started as torchrun does; a model file is "
         "wrapped for them.",
         default=1,
-        metavar="N",
-        min=1,
     )
     strategy: Literal["ddp", "fsdp"] = option(
         "How a model file is spread over ranks: replicated, or sharded by fully_shard.",
@@ -43,8 +41,6 @@ class Ranks:
     nnodes: int = option(
         "Nodes that each start this command, as with torchrun; the first measures and prints.",
         default=1,
-        metavar="N",
-        min=1,
     )
     node_rank: int | None = option(
         "Which of the nodes this is; 0 leads.",

@@ -25,8 +25,9 @@ PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 DEFAULT_BUDGET_S = 120.0
 
 
-#: What an option takes that may be left out, by the type of its field.
+#: What an option takes, by the type of its field.
 _FORMS: dict[Any, dict[str, Any]] = {
+    int: {"metavar": "N", "min": 1},
     int | None: {"metavar": "N", "min": 1},
     Path | None: {"metavar": "FILE"},
 }
@@ -186,7 +187,7 @@ class Allowed:
     max_micro_batch_size: int | None = option(
         "Largest micro-batch worth trying.", "--max-batch", show_default="no cap"
     )
-    batch_multiple: int = option("Try only multiples of this size.", default=1, min=1)
+    batch_multiple: int = option("Try only multiples of this size.", default=1)
     budget_s: float | None = budget_option(DEFAULT_BUDGET_S)
 
 

@@ -3,8 +3,9 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Literal, NamedTuple, get_args
 from xml.etree import ElementTree as ET
 
 from advisor.engine.conclusions import Conclusions
@@ -157,3 +158,11 @@ def render_export(tracker: Tracker, conclusions: Conclusions) -> str:
 def _escape(text: str) -> str:
     """Return the text as a workflow command takes it."""
     return hide_controls(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+#: What is written, by the option that names the file.
+RENDERERS: dict[str, Callable[[Conclusions], str]] = {
+    "--comment": render_comment,
+    "--junit": render_junit,
+    **{f"--export {tracker}": partial(render_export, tracker) for tracker in get_args(Tracker)},
+}
