@@ -99,7 +99,7 @@ class Picks:
         lost = _SHARE_OF_BEST * math.exp(min(known)) if known else math.inf
         share: float | None = self._choose_share(place, race)
         while share is not None and not trainer.is_over:
-            trainer.train(trainer.make_pair(place.size, rate, (share,), STARTS), watch)
+            trainer.train(trainer.make(place.size, rate, (share,), STARTS), watch)
             share = self._choose_nearer((place.size, rate), share, lost)
 
     def _choose_nearer(self, pair: PairKey, share: float, lost: float) -> float | None:
@@ -180,7 +180,7 @@ def _train_pick(trainer: Trainer, pick: PairResult, seeds: tuple[int, ...]) -> N
     lengths = [math.exp(pick.log_ratio or 0.0) * length for length in _PICK_LENGTHS]
     ratios = [min(max(length, LEAST_RATIO), _MOST_TIME_RATIO) for length in lengths]
     while True:
-        task = trainer.make_pair(pick.global_batch_size, pick.learning_rate, ratios, seeds)
+        task = trainer.make(*pick.key, ratios, seeds)
         trainer.train(replace(task, beta2=pick.beta2, weight_decay=pick.weight_decay))
         is_shortest = ratios[-1] <= LEAST_RATIO
         if is_shortest or trainer.is_over or not trainer.is_only_bound(pick.key, seeds):

@@ -6,8 +6,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from msgspec.structs import replace
-
 from advisor.engine.budget import EVALUATION_OF_TRIAL
 from advisor.engine.run import Run
 from advisor.race.compare import is_only_bound
@@ -144,35 +142,28 @@ class Trainer:
 
     def train_base(self, seeds: tuple[int, ...], lengths: Sequence[float]) -> None:
         """Train the base pair for these shares of its longest branch."""
-        steps = [length * self.base_steps for length in lengths]
-        self.train(self.make(self.base, self.pair.learning_rate, steps, seeds))
-
-    def make_pair(
-        self, size: int, rate: float, ratios: Sequence[float], seeds: tuple[int, ...]
-    ) -> TrialTask:
-        """Return a pair with the settings that go with it, for shares of the base pair's time."""
-        steps = [ratio * self._count_whole_steps(size) for ratio in ratios]
-        changes = plan_changes(self.facts, size, self.law.noise, rate)
-        return replace(
-            self.make(self.find_way(size), rate, steps, seeds),
-            beta2=changes.beta2,
-            weight_decay=changes.weight_decay,
-        )
+        self.train(self.make(*self.pair.key, lengths, seeds))
 
     def make(
-        self, way: Candidate, rate: float, steps: Sequence[float], seeds: tuple[int, ...]
+        self, size: int, rate: float, ratios: Sequence[float], seeds: tuple[int, ...]
     ) -> TrialTask:
-        """Return branches of so many steps, the longest first."""
+        """Return a pair with the settings that go with it, for shares of the base pair's time.
+
+        The longest comes first.
+        """
+        way, whole = self.find_way(size), self._count_whole_steps(size)
+        changes = plan_changes(self.facts, size, self.law.noise, rate)
         longest, *shorter = (
-            max(_LEAST_BRANCH_STEPS, round(each)) * way.global_batch_size for each in steps
+            max(_LEAST_BRANCH_STEPS, round(ratio * whole)) * size for ratio in ratios
         )
-        whole = self._count_whole_steps(way.global_batch_size)
         return make_trial(
             self.run,
             largest=self.ways[-1].micro_batch_size,
             micro_batch_size=way.micro_batch_size,
             gradient_accumulation_steps=way.gradient_accumulation_steps,
             learning_rate=rate,
+            beta2=changes.beta2,
+            weight_decay=changes.weight_decay,
             samples=longest,
             shorter_samples=tuple(shorter),
             seeds=seeds,
@@ -242,4 +233,4 @@ class Trainer:
 
     def _count_whole_steps(self, size: int) -> float:
         """Return the steps of a batch that take the time of the base pair's longest branch."""
-        return self.base_steps * self.base.step_s / self.find_way(size).step_s
+        return self.base_steps * (self.base.step_s / self.find_way(size).step_s)

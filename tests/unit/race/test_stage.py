@@ -280,7 +280,7 @@ def test_workers_that_start_slowly_leave_less_for_steps_and_are_counted_where_no
 def test_evaluations_keep_to_their_share_of_the_race(time_s):
     run, _ = race_pairs(LawTraining(), budget_s=0.5)
     trainer = Trainer(run, run.of(RACE).base, run.of(WAYS), time_s)
-    task = trainer.make(trainer.base, 1.0, [trainer.base_steps], (0,))
+    task = trainer.make(32, 1.0, [1.0], (0,))
     assert (task.evaluations, task.evaluation_samples) >= (10, 64)
     if (task.evaluations, task.evaluation_samples) > (10, 64):
         size = task.evaluation_batch_size
@@ -294,7 +294,7 @@ def test_a_slow_loader_takes_no_samples_from_evaluations():
 
     def plan():
         trainer = Trainer(run, run.of(RACE).base, run.of(WAYS), 10.0)
-        return trainer, trainer.make(trainer.base, 1.0, [100], (0,)).evaluation_samples
+        return trainer, trainer.make(32, 1.0, [1.0], (0,)).evaluation_samples
 
     _, samples = plan()
     rounds = [(10.0 * (FIXED_S + PER_SAMPLE_S * size),) * 8 for size in SIZES]
