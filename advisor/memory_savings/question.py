@@ -17,6 +17,7 @@ from advisor.predict.changes import (
     count_more_flops,
     is_optimizer_decisive,
     trace_changes,
+    write_how_to,
 )
 from advisor.predict.data import (
     MOST_SAMPLES,
@@ -29,7 +30,6 @@ from advisor.predict.data import (
     PredictedWhatIf,
     TraceTask,
 )
-from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_tables import chart_peak, tell_peak, tell_savings
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.pieces import derive_pieces

@@ -29,12 +29,9 @@ from advisor.training.model_file.workload import Workload
 _SMALLEST_SIZE = 2
 #: The smallest size traced: sizes 1 and 2 are often special cases of a kernel or of a model.
 _FIRST_SIZE = 3
-#: From the first size to the second, in granules.
-_SECOND_OFFSET = 2
-#: From the first size to the one that confirms the line; far enough for other kernels to show.
-_THIRD_OFFSET = 13
-#: The same where the steps are really run, which takes time in proportion.
-_THIRD_OFFSET_MEASURED = 5
+#: From it to each size, in granules: the last confirms the line, far enough for other kernels to
+#: show, and nearer where the steps are really run, which takes time in proportion.
+_OFFSETS, _MEASURED_OFFSETS = (0, 2, 13), (0, 2, 5)
 #: Longest text of an error that goes into a reason.
 _MAX_TEXT = 200
 
@@ -87,7 +84,7 @@ def _trace(workload: Workload, task: TraceTask, why_run: str | None = None) -> M
         return conclude(one, method=method, reason=why_run or "only this size was asked for")
     granule = task.batch_multiple
     small = round_up(max(_FIRST_SIZE, task.min_micro_batch_size), granule)
-    offsets = (0, _SECOND_OFFSET, _THIRD_OFFSET_MEASURED if why_run else _THIRD_OFFSET)
+    offsets = _MEASURED_OFFSETS if why_run else _OFFSETS
     first, second, third = (record(workload, small + each * granule, task) for each in offsets)
     try:
         merged = check_trace(merge_traces(first, second), third)

@@ -20,7 +20,7 @@ from advisor.engine.record import Record
 from advisor.errors import UsageError
 from advisor.predict.breakdown import break_down, compose_peak
 from advisor.predict.buffers import find_card
-from advisor.predict.changes import add_8bit_state, compare_changes, count_more_flops
+from advisor.predict.changes import add_8bit_state, compare_changes, count_more_flops, write_how_to
 from advisor.predict.data import (
     CARDS,
     MOST_SAMPLES,
@@ -33,7 +33,6 @@ from advisor.predict.data import (
     WhatIf,
 )
 from advisor.predict.footprint import Footprint, find_general
-from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import bound_throughput, cost_step

@@ -7,10 +7,9 @@ import msgspec
 import pytest
 
 from advisor.predict import measure as tracing
-from advisor.predict.changes import count_more_flops
+from advisor.predict.changes import count_more_flops, write_how_to
 from advisor.predict.data import TraceTask, WhatIf
 from advisor.predict.footprint import Footprint
-from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_trace import TraceBlock
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings

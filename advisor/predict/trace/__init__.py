@@ -5,7 +5,7 @@ fake.py         a model's tensors unfilled, or replaced for a while; sizes that 
 storage.py      a dispatch mode that sees every storage come and go
 ledger.py       the book it keeps: blocks, events, phases
 modules.py      which module is at work, also in the backward pass
-lowering.py     CUDA's operators in place of the CPU's: attention.py, recurrent.py, autocast.py
+lowering.py     CUDA's operators in place of the CPU's: attention.py, sequences.py, autocast.py
 scratch.py      what CUDA's operators take besides their results
 symbolic.py     two traces -> every allocation as c + s·B
 """

@@ -1,8 +1,8 @@
 """CUDA's operators in place of the CPU's, for fake tensors that say they are on the CPU.
 
     autocast  ─▶ by CUDA's lists                      (autocast.py)
-    autograd  ─▶ attention, dropout, linear and recurrent layers (attention.py, recurrent.py),
-                 the loss of alignments (alignment.py)
+    autograd  ─▶ attention, dropout, linear and recurrent layers, the loss of alignments
+                 (attention.py, sequences.py)
     below     ─▶ fake tensors: shapes alone, and what else the kernels take (scratch.py)
 
 Registered with the dispatcher, so that they hold wherever the operators are called from, under
@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
-from advisor.predict.trace.alignment import lose_alignment
 from advisor.predict.trace.attention import attend
 from advisor.predict.trace.autocast import redirected_autocast, register_autocast
-from advisor.predict.trace.recurrent import GATES, lower_recurrent
+from advisor.predict.trace.sequences import GATES, lose_alignment, lower_recurrent
 from advisor.training.data import Precision
 
 NOTE_ATTENTION: Final = "attention as on an Ampere GPU or later, with every backend enabled"

@@ -16,19 +16,18 @@ from torch import nn
 class ModuleStack:
     """Knows the module in whose call, or in whose part of the backward pass, we are.
 
-    Attributes:
-        names: Dotted names, the model itself first; indices refer to them, -1 to none.
+    An index is the place of its dotted name in `names`, the model itself first; -1 is none.
     """
 
     def __init__(self, model: nn.Module | None) -> None:
-        named = list(model.named_modules()) if model is not None else []
-        self.names = tuple(name for name, _ in named)
-        self._index = {id(module): index for index, (_, module) in enumerate(named)}
+        named = dict(model.named_modules()) if model is not None else {}
+        self.names = tuple(named)
+        self._index = {id(module): index for index, module in enumerate(named.values())}
         self._owner: dict[int, int] = {}
-        for index, (_, module) in enumerate(named):
+        for index, module in enumerate(named.values()):
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 self._owner.setdefault(id(tensor), index)
-        self._calls: list[int] = []
+        self._calls = [-1]  # no module's, and within it those that are at work
         self.begin_step()
 
     def begin_step(self) -> None:
@@ -39,8 +38,8 @@ class ModuleStack:
 
     def find_present(self, node: Any) -> int:
         """Return the index of the module at work; `node` is the autograd node that runs, if any."""
-        if self._calls or node is None:
-            return self._calls[-1] if self._calls else -1
+        if len(self._calls) > 1 or node is None:
+            return self._calls[-1]
         if (variable := getattr(node, "variable", None)) is not None:
             return self._owner.get(id(variable), self._last)
         if (number := number_of(node)) is not None:
@@ -54,19 +53,18 @@ class ModuleStack:
 
     def enter(self, module: nn.Module, _inputs: Sequence[Any]) -> None:
         """Note that a module's call begins: a global hook."""
-        outer = self._calls[-1] if self._calls else -1
-        self._calls.append(self._index.get(id(module), outer))
+        self._calls.append(self._index.get(id(module), self._calls[-1]))
         self._note_number()
 
     def leave(self, _module: nn.Module, _inputs: Sequence[Any], _output: Any) -> None:
         """Note that it ends."""
-        if self._calls:
+        if len(self._calls) > 1:
             self._calls.pop()
             self._note_number()
 
     def _note_number(self) -> None:
         self._numbers.append(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]  # noqa: SLF001
-        self._modules.append(self._calls[-1] if self._calls else -1)
+        self._modules.append(self._calls[-1])
 
 
 def number_of(node: Any) -> int | None:

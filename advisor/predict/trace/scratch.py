@@ -72,7 +72,7 @@ def note_allocations(func: Any, args: tuple[Any, ...], result: Any, writer: Writ
     writer.note(result)
     if operator in _PRODUCTS and any(
         any(each.stride()) for each in args if isinstance(each, Tensor)
-    ):  # operands of one value are those of `recurrent.py`
+    ):  # operands of one value are those of `sequences.py`
         writer.ledger.take_workspace(writer.operator)
     read = args[: _COPIES.get(operator, 0)]
     copied = [each for each in read if isinstance(each, Tensor) and not each.is_contiguous()]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
-import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -114,16 +113,7 @@ def hold_training(
     optimizer = workload.make_optimizer(model)
     choose_foreach(optimizer, task)
     _hold_state(optimizer, tracker)
-    return Training(
-        model=model,
-        optimizer=optimizer,
-        loss_function=workload.loss(model).function,
-        device=torch.device("cpu"),
-        precision=workload.spec.precision,
-        compile_model=False,
-        clip_grad_norm=workload.names.clip_grad_norm,
-        closure=workload.closure,
-    )
+    return workload.assemble(model, optimizer)
 
 
 def run_steps(training: Training, batches: Iterator[Any], tracker: StorageTracker) -> object:

@@ -104,10 +104,16 @@ class Workload:
             with torch.no_grad():
                 loss_function(model, self._take_first(self._first_size))
         wrapped = wrap(model)  # before it has an optimizer
+        return self.assemble(wrapped, self.make_optimizer(model), precision)
+
+    def assemble(
+        self, model: nn.Module, optimizer: Optimizer, precision: Precision | None = None
+    ) -> Training:
+        """Return the training of a model whose loss is known."""
         return Training(
-            model=wrapped,
-            optimizer=self.make_optimizer(model),
-            loss_function=loss_function,
+            model=model,
+            optimizer=optimizer,
+            loss_function=self.loss(model).function,
             device=self.device,
             precision=precision or self.spec.precision,
             compile_model=self.spec.compile,

@@ -1,8 +1,8 @@
 import msgspec
 import pytest
 
+from advisor.predict.changes import write_how_to
 from advisor.predict.data import WhatIf
-from advisor.predict.how_to import write_how_to
 from advisor.training.data import OptimizerFacts
 from tests.unit.predict.sample_trace import build_trace
 
