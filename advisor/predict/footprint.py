@@ -6,6 +6,7 @@ traced sizes is never below the peak in between.
 """
 
 from bisect import bisect_right
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -97,7 +98,18 @@ def predict_on_card(
     One granule above the largest size does not fit in the simulation, so less is usable than that
     peak. Where not even one sample fits, all is as without a simulation.
     """
-    largest = _find_border(trace, capacity_bytes, settings)
+    # Up to some size the allocator never has to give back its cache. Beyond, what fits lies among
+    # sizes that do not, and falls with the next change to the training: the first failure ends it.
+    replay = partial(replay_allocator, trace, settings=settings)
+    sizes = range(1, _bound_largest(trace, capacity_bytes, settings) + 1)
+    largest = bisect_right(
+        sizes, capacity_bytes, key=lambda size: replay(size, capacity_bytes=None).reserved_bytes
+    )
+    while largest < len(sizes):
+        size = min(largest + _find_granule(largest), len(sizes))
+        if not replay(size, capacity_bytes=capacity_bytes).fits:
+            break
+        largest = size
     if not largest:
         return derive_pieces(trace)
     prediction = derive_pieces(draw_scratch(trace, largest, settings))
@@ -109,26 +121,6 @@ def predict_on_card(
         # Pages that come and go make the edge of expandable segments another in each loop.
         largest=None if settings.expandable_segments else largest,
     )
-
-
-def _find_border(trace: MemoryTrace, capacity_bytes: int, settings: AllocatorSettings) -> int:
-    """Return the largest size up to which all fit, in granules; 0 where none does.
-
-    Up to some size the allocator never has to give back its cache. Beyond, what fits lies among
-    sizes that do not, and falls with the next change to the training: the first failure ends it.
-    """
-
-    def replay(size: int, capacity_bytes: int | None) -> Peaks:
-        return replay_allocator(trace, size, settings=settings, capacity_bytes=capacity_bytes)
-
-    sizes = range(1, _bound_largest(trace, capacity_bytes, settings) + 1)
-    border = bisect_right(sizes, capacity_bytes, key=lambda size: replay(size, None).reserved_bytes)
-    while border < len(sizes):
-        size = min(border + _find_granule(border), len(sizes))
-        if not replay(size, capacity_bytes).fits:
-            break
-        border = size
-    return border
 
 
 def _bound_largest(trace: MemoryTrace, capacity_bytes: int, settings: AllocatorSettings) -> int:
