@@ -49,7 +49,7 @@ def _conclude(conclusions: Conclusions) -> Race | None:
         return None
     base = _find_base(conclusions)
     if base is None:
-        return Race(reason=_explain_none(facts))
+        return Race(reason=explain_untrainable(facts) or "no rate is known that trains")
     groups = group_pairs(record.all(TRIALS))
     key = next((key for key in groups if is_same(key, base.key)), None)
     if key is None:
@@ -99,7 +99,8 @@ def anchor(facts: WorkloadFacts, base: BasePair) -> WorkloadFacts:
     return replace(facts, optimizer=optimizer, base_batch_size=base.global_batch_size)
 
 
-def _explain_none(facts: WorkloadFacts) -> str:
+def explain_untrainable(facts: WorkloadFacts) -> str:
+    """Return why no rate can be tried; empty where one can."""
     if facts.is_step_only:
         return "make_step takes the steps itself, so that no rate can be tried"
     if facts.script is not None and facts.script.why_untrained:
@@ -108,7 +109,7 @@ def _explain_none(facts: WorkloadFacts) -> str:
         return "there is no make_dataset to train on"
     if facts.optimizer is None or facts.optimizer.learning_rate is None:
         return "the optimizer has no learning rate"
-    return "no rate is known that trains"
+    return ""
 
 
 def _explain_untrained(conclusions: Conclusions, base: BasePair) -> str:

@@ -42,11 +42,8 @@ def brief_race(race: Race | None) -> Status:
     if not race.does_base_train:
         return Status("Trial", race.reason, "inconclusive")
     if not race.pairs:
-        return Status(
-            "Trial",
-            race.reason or "yours alone: there was no time to train another and to confirm it",
-            "skipped",
-        )
+        text = "yours alone: there was no time to train another and to confirm it"
+        return Status("Trial", text, "skipped")
     starts = sum(pair.starts + pair.fresh_starts for pair in race.pairs)
     pairs = count_of(len(race.pairs), "other pair")
     text = f"{pairs} trained, {starts} runs as long as {race.base_steps:,} steps of yours"

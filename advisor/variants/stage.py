@@ -25,6 +25,7 @@ from advisor.engine.run import Run
 from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES
 from advisor.memory.stage import run_memory
+from advisor.race.plan import explain_untrainable
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.rate.range_stage import choose_evaluation_batch
 from advisor.throughput.stage import run_throughput
@@ -153,7 +154,7 @@ def _run_losses(run: Run) -> None:
     """Train each variant that runs for the same steps, or say for each why it was not."""
     sizes = [each.max_micro_batch_size for each in run.of(VARIANTS_TOPIC) or ()]
     fitting = {index: size for index, size in enumerate(sizes) if size is not None}
-    obstacle = _find_obstacle(run)
+    obstacle = explain_untrainable(run.facts)
     task = None if obstacle else _make_task(run, fitting)
     for index, variant in enumerate(run.record.all(VARIANTS)):
         losses: list[TrialBranch] = []
@@ -163,18 +164,6 @@ def _run_losses(run: Run) -> None:
         elif reason is None and task is not None:
             reason = _train(run, variant, task, losses)
         _keep(run, index, losses=tuple(losses), loss_missing_because=reason)
-
-
-def _find_obstacle(run: Run) -> str | None:
-    """Return why no variant can be trained."""
-    facts = run.facts
-    if facts.is_step_only:
-        return "make_step does not tell its loss"
-    if not facts.has_dataset:
-        return "without make_dataset there is nothing to learn"
-    if facts.optimizer is None or facts.optimizer.learning_rate is None:
-        return "the optimizer has no learning rate"
-    return None
 
 
 def _make_task(run: Run, fitting: Mapping[int, int]) -> TrialTask | None:
