@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from advisor.errors import AdvisorError, SampleError, shorten
+from advisor.errors import AdvisorError
 from advisor.training.device_failure import is_device_call, is_out_of_memory
 from advisor.training.model_file.data import DatasetBatches
 from advisor.training.model_file.workload import Workload
@@ -25,11 +25,7 @@ def naming_broken_sample(
         index = _find_broken(workload, workload.list_worst(size, largest_samples), type(error))
         if index is None:
             raise
-        raise SampleError(
-            f"sample {index} of the dataset does not run, though others do "
-            f"({type(error).__name__}: {shorten(error)})",
-            next_step="Mend the sample or leave it out: of the dataset, or in collate_fn(samples).",
-        ) from error
+        workload.batches.refuse_sample(index, error, "does not run, though others do")
 
 
 def _find_broken(workload: Workload, indices: Sequence[int], kind: type[Exception]) -> int | None:

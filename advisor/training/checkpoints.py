@@ -1,5 +1,6 @@
 """Saved weights put into a training: the model's, and the optimizer's where the file has them."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -63,12 +64,7 @@ def _read(path: str) -> Mapping[str, Any]:
             f"the checkpoint {path} cannot be read as weights: {shorten(error)}",
             next_step="Save tensors alone: torch.save(model.state_dict(), path).",
         ) from None
-    if not isinstance(document, Mapping):
-        raise GivenFileError(
-            f"the checkpoint {path} holds a {type(document).__name__}, not a state_dict",
-            next_step="Save it with torch.save(model.state_dict(), path).",
-        )
-    return document
+    return document if isinstance(document, Mapping) else {f"a {type(document).__name__}": None}
 
 
 def _find_weights(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +77,7 @@ def _find_weights(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
     }
     if not weights:
         raise GivenFileError(
-            f"the checkpoint {path} holds no weights: its keys are {_name(map(str, document))}",
+            f"the checkpoint {path} holds no weights, but {_name(map(str, document))}",
             next_step="Save the state_dict itself, or under the key model.",
         )
     return weights
@@ -90,20 +86,17 @@ def _find_weights(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
 def _check_fits(path: str, weights: Mapping[str, Any], model: nn.Module) -> None:
     """Raise GivenFileError where names or shapes differ from the model's."""
     expected = model.state_dict()
-    wrong = [
+    reshaped = [
         f"{name} is {tuple(value.shape)}, the model's {tuple(expected[name].shape)}"
         for name, value in weights.items()
         if name in expected and value.shape != expected[name].shape
     ]
-    parts = [
-        f"{what}: {_name(keys)}"
-        for what, keys in (
-            ("missing", [name for name in expected if name not in weights]),
-            ("not in the model", [name for name in weights if name not in expected]),
-            ("other shapes", wrong),
-        )
-        if keys
-    ]
+    faults = {
+        "missing": [name for name in expected if name not in weights],
+        "not in the model": [name for name in weights if name not in expected],
+        "other shapes": reshaped,
+    }
+    parts = [f"{what}: {_name(keys)}" for what, keys in faults.items() if keys]
     if parts:
         raise GivenFileError(
             f"the checkpoint {path} does not fit the model file: {'; '.join(parts)}",
@@ -144,7 +137,7 @@ def _find_step(document: Mapping[str, Any]) -> SavedStep:
         value = document.get(key)
         if isinstance(value, torch.Tensor) and value.numel() == 1:
             value = value.item()
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
             return SavedStep(int(value), source)
     return SavedStep(None, "order")
 

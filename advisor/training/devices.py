@@ -19,27 +19,23 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(
-            f"{name!r} is not a device", next_step="Use auto, cpu, mps, cuda or cuda:<index>."
-        ) from error
+    except RuntimeError:
+        device = torch.device("meta")  # none to train on
     if device.type == "cuda":
         count = torch.cuda.device_count()
-        if (device.index or 0) >= count:
-            why = "" if count else _explain_absence()
-            raise DeviceError(
-                f"there is no {name}: torch sees {count} CUDA devices{why}",
-                next_step="Run `bsadvisor doctor` to see what torch sees, or use --device cpu.",
-            )
-        return torch.device("cuda", device.index or 0)
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("there is no mps device here", next_step="Use --device cpu.")
-    if device.type not in {"cpu", "mps"}:
+        if (device.index or 0) < count:
+            return torch.device("cuda", device.index or 0)
+        why = "" if count else _explain_absence()
         raise DeviceError(
-            f"{name!r} is not a device bsadvisor knows",
-            next_step="Use auto, cpu, mps, cuda or cuda:<index>.",
+            f"there is no {name}: torch sees {count} CUDA devices{why}",
+            next_step="Run `bsadvisor doctor` to see what torch sees, or use --device cpu.",
         )
-    return device
+    if device.type == "cpu" or (device.type == "mps" and torch.backends.mps.is_available()):
+        return device
+    raise DeviceError(
+        f"{name!r} is not a device that is here",
+        next_step="Use auto, cpu, mps, cuda or cuda:<index>.",
+    )
 
 
 def synchronise(device: torch.device) -> None:

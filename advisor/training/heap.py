@@ -36,9 +36,7 @@ def keep_freed_memory(device: torch.device) -> None:
 
 def _apply(settings: dict[int, int]) -> bool:
     """Return whether the C library took every setting, or has no such call and no need of it."""
-    if sys.platform != "linux":
-        return True
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt"):  # musl
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if library is None or not hasattr(library, "mallopt"):  # as musl
         return True
     return all(library.mallopt(parameter, value) for parameter, value in settings.items())

@@ -25,13 +25,13 @@ def train(
 
     Args:
         stepper: Left in its last state.
-        batches: One for each micro-batch; on the device, where nothing puts them there.
+        batches: One for each micro-batch.
         observers: In the order in which they watch.
         micro_batch_size: Samples of each batch.
         accumulation: Micro-batches of a step; an optimizer that needs a closure has one.
-        loss_is_sum: Whether the loss sums over its batch; accumulated losses are not averaged then.
+        loss_is_sum: Accumulated losses are not averaged then.
         is_frozen: Leave the parameters as they are: the gradients alone are wanted.
-        most_steps: Steps after which to end; None for no such end.
+        most_steps: Steps after which to end.
         prepare: Puts a batch on the device; that is not waiting for data.
     """
     is_whole = isinstance(stepper, UserStep) or (stepper.needs_closure and not is_frozen)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from advisor.errors import UsageError, WorkloadError, note_place
+from advisor.errors import UsageError, note_place
 from advisor.training.compilation import compile_in_place
 from advisor.training.data import ClosureUse, Precision
 from advisor.training.device_failure import is_out_of_memory
@@ -26,7 +26,6 @@ _BACKWARD_ONCE = (
     "Leave backward() and the optimizer's step out of loss_fn, and detach what the model or "
     "loss_fn keeps from one batch to the next."
 )
-_STEP_WITHOUT_ARGUMENTS = "It is called without arguments, and runs one training step."
 _STEP_OF_OWN = (
     "The optimizer is stepped by optimizer.step() after one backward pass, or by "
     "optimizer.step(closure) where it cannot step without; write make_step(batch_size, device) "
@@ -63,8 +62,9 @@ class Training:
         argument = (parameters_of(optimizer.step) or {}).get("closure")
         self.takes_closure = argument is not None  # it may evaluate the loss itself
         is_required = argument is not None and argument.default is argument.empty
-        needs_closure = is_required or isinstance(optimizer, LBFGS)
-        self.closure = closure or ("alone" if needs_closure else "none")
+        if closure is None:
+            closure = "alone" if is_required or isinstance(optimizer, LBFGS) else "none"
+        self.closure, self.needs_closure = closure, closure != "none"
         if self.needs_closure and self._scaler.is_enabled():
             raise UsageError(
                 f"--precision fp16 scales the loss: {type(optimizer).__name__} does not allow that",
@@ -121,14 +121,7 @@ class Training:
         scaled = loss if divisor == 1.0 else loss / divisor
         try:
             torch.autograd.backward(self._scaler.scale(scaled))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            if "does not require grad" in str(error):
-                raise WorkloadError(
-                    f"the backward pass failed: {error}",
-                    next_step="The loss must depend on parameters that require a gradient.",
-                ) from error
             if "backward through the graph a second time" in str(error):
                 note_place(error, "the backward pass", _BACKWARD_ONCE)
             raise
@@ -168,11 +161,6 @@ class Training:
             self._scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(parameters_in(self.model), self._clip_grad_norm)
 
-    @property
-    def needs_closure(self) -> bool:
-        """Whether the optimizer evaluates the loss itself."""
-        return self.closure != "none"
-
     def moves_before_closure(self, batch: Any) -> bool:
         """Step after a backward pass; return whether weights had moved when the closure was called.
 
@@ -193,16 +181,14 @@ class Training:
 
     def copy_state(self) -> "TrainingState":
         """Return a copy of the weights, buffers, optimizer and loss scale, on the host."""
-        buffers = dict(self.model.named_buffers())
-        states = self.model.state_dict(), buffers, self.optimizer.state_dict()
-        held = (map_tensors(each, lambda t: t.detach().to("cpu", copy=True)) for each in states)
-        model, buffers, optimizer = held
-        return TrainingState(
-            model=model,
-            buffers=buffers,
-            optimizer=copy.deepcopy(optimizer),
+        state = TrainingState(
+            model=self.model.state_dict(),
+            buffers=dict(self.model.named_buffers()),
+            optimizer=self.optimizer.state_dict(),
             scaler=self._scaler.state_dict(),
         )
+        copied: TrainingState = map_tensors(state, lambda t: t.detach().to("cpu", copy=True))
+        return copied
 
     def restore_state(self, state: "TrainingState") -> None:
         """Go back to a copied state; the copy stays good for the next time."""
@@ -266,5 +252,6 @@ class UserStep:
 
     def step(self, batch: Any) -> None:  # noqa: ARG002
         """Run the user's step; the batch is the user's own."""
-        with running("the step that make_step returned", _STEP_WITHOUT_ARGUMENTS):
+        next_step = "It is called without arguments, and runs one training step."
+        with running("the step that make_step returned", next_step):
             self._step()

@@ -3,12 +3,12 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.utils.data import default_collate
 
-from advisor.errors import WorkloadError, note_place, shorten
+from advisor.errors import SampleError, WorkloadError, note_place, shorten
 from advisor.figures import MOST_SAMPLES
 from advisor.training.device_failure import is_out_of_memory
 from advisor.training.model_file.batches import hand_out, tensors_of
@@ -59,6 +59,7 @@ class DatasetBatches:
     def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any] | None) -> None:
         self._dataset = dataset
         self._collate = collate or default_collate
+        self.collates_by_default = self._collate is default_collate  # which leaves no sample out
         self._most_kept = 0
         self._kept: dict[int, Any] = {}
         try:
@@ -121,7 +122,7 @@ class DatasetBatches:
     def collate(self, samples: list[Any]) -> Any:
         """Return the batch of these samples, which may be collated again."""
         with running(f"collating {len(samples)} samples", _ADD_COLLATE):
-            if self._collate is default_collate:  # leaves the samples as they are
+            if self.collates_by_default:  # leaves the samples as they are
                 return default_collate(samples)
             return self._collate([hand_out(sample) for sample in samples])
 
@@ -133,7 +134,7 @@ class DatasetBatches:
             yield step * stride % size
 
     def take(self, indices: Sequence[int]) -> Any:
-        """Return the collated batch of these samples; WorkloadError where one does not collate.
+        """Return the collated batch of these samples; SampleError where one does not collate.
 
         A collate function may leave samples out: where none are left, more are read.
         """
@@ -148,7 +149,7 @@ class DatasetBatches:
             return batch if _is_empty(fuller) else fuller
         fails = [self._try([sample])[1] is not None for sample in asked]
         if any(fails) and not all(fails):
-            self.refuse_sample(indices[fails.index(True)], failed)
+            self.refuse_sample(indices[fails.index(True)], failed, "cannot be collated")
         raise failed
 
     def _try(self, samples: list[Any]) -> tuple[Any, Exception | None]:
@@ -160,18 +161,13 @@ class DatasetBatches:
                 raise
             return None, error
 
-    def refuse_sample(self, index: int, error: BaseException) -> None:
-        """Raise WorkloadError: no batch can hold this sample."""
-        raise WorkloadError(
-            f"sample {index} of the {type(self._dataset).__name__} cannot be collated "
+    def refuse_sample(self, index: int, error: BaseException, why: str) -> NoReturn:
+        """Raise SampleError: no batch can hold this sample."""
+        raise SampleError(
+            f"sample {index} of the {type(self._dataset).__name__} {why} "
             f"({type(error).__name__}: {shorten(error)})",
             next_step="Mend the sample or leave it out: of the dataset, or in collate_fn(samples).",
         ) from error
-
-    @property
-    def collates_by_default(self) -> bool:
-        """Whether torch's own function makes the batches, which leaves no sample out."""
-        return self._collate is default_collate
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return a random batch; the dataset is used again from its start where it is too small."""

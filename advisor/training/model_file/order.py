@@ -2,9 +2,9 @@
 
 import itertools
 import random
-import sys
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -15,10 +15,9 @@ _DRAWN_AT_ONCE = 4096
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's (where loaded) and torch's generators."""
+    """Seed Python's, numpy's and torch's generators."""
     random.seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the one that users draw from
     torch.manual_seed(seed)
 
 
@@ -31,12 +30,10 @@ def shuffle(size: int, generator: torch.Generator) -> Iterator[int]:
         return
     seen: set[int] = set()
     while len(seen) < size:
-        for index in torch.randint(
-            size, (_DRAWN_AT_ONCE,), generator=generator, device="cpu"
-        ).tolist():
-            if index not in seen:
-                seen.add(index)
-                yield index
+        drawn = torch.randint(size, (_DRAWN_AT_ONCE,), generator=generator, device="cpu").tolist()
+        fresh = [index for index in dict.fromkeys(drawn) if index not in seen]
+        seen.update(fresh)
+        yield from fresh
 
 
 def shuffle_endlessly(size: int, generator: torch.Generator) -> Iterator[int]:
@@ -66,10 +63,7 @@ def random_indices(size: int, count: int, generator: torch.Generator) -> list[in
 
 
 class IndexStream:
-    """Indices of a shuffled dataset, epoch after epoch, without end.
-
-    Without a size it counts upwards.
-    """
+    """Indices of a shuffled dataset, epoch after epoch; without a size it counts upwards."""
 
     def __init__(self, size: int | None, *, seed: int) -> None:
         generator = torch.Generator("cpu").manual_seed(seed)

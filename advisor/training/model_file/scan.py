@@ -31,7 +31,7 @@ def scan_samples(batches: DatasetBatches, *, limit_s: float = SCAN_LIMIT_S) -> S
     """Return what was seen of the samples in `limit_s` seconds.
 
     Each is collated alone: what a collate function leaves out, cuts or computes is seen in its
-    batch alone. WorkloadError where torch's own makes no batch of a sample.
+    batch alone. SampleError where torch's own makes no batch of a sample.
     """
     started = time.perf_counter()
     collated: dict[int, dict[Any, int]] = {}
@@ -44,7 +44,7 @@ def scan_samples(batches: DatasetBatches, *, limit_s: float = SCAN_LIMIT_S) -> S
             collated[index] = count_fields(batch)
         except Exception as error:  # noqa: BLE001 - one left out, or a function of several samples
             if batches.collates_by_default and collated:
-                batches.refuse_sample(index, error)
+                batches.refuse_sample(index, error, "cannot be collated")
             batch = samples[0]
             plain[index] = count_fields(batch)
         if not all(map(is_finite, tensors_of(batch))):

@@ -135,6 +135,7 @@ class Workload:
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
         """Return the user's optimizer over the model, else AdamW; or WorkloadError."""
+        optimizer: Any
         if self.names.make_optimizer is not None:
             optimizer = self.file.make("make_optimizer", model)
         elif lightning.is_lightning_type(type(model)):

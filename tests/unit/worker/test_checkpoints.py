@@ -89,6 +89,7 @@ def test_an_empty_optimizer_state_is_none(tmp_path, saved, state):
         ({"global_step": torch.tensor(7), "epoch": 3}, (7, "steps")),
         ({"epoch": 3}, (3, "epochs")),
         ({"step": True}, (None, "order")),
+        ({"step": float("inf")}, (None, "order")),
         ({"step": "last"}, (None, "order")),
     ],
 )
