@@ -63,7 +63,13 @@ def execute(
     """
     record = open_record(kind.record_type, spec, kind=kind.name, argv=tuple(argv))
     record = replace(record, **{key.name: value for key, value in asked})
-    _refuse_impossible(spec, record)
+    try:
+        for each in (spec, record):  # as it is sent to a worker and read again
+            msgspec.convert(msgspec.to_builtins(each), type(each))
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"an option is beyond what can be measured: {error}", next_step="Give one within that."
+        ) from error
     target = parse_target(spec.workload.target)
     with Runner(target, leader, shows_output=shows_output) as runner:
         run = Run(
@@ -102,17 +108,6 @@ def _ask(run: Run, kind: Kind) -> None:
             with _limiting_failure(run, question.name, is_alone=question.fails_alone):
                 question.run(run)
     _use_time_left(run, kind)
-
-
-def _refuse_impossible(spec: Spec, record: Record) -> None:
-    """Raise UsageError where what was asked could be neither sent to a worker nor read again."""
-    try:
-        for asked in (spec, record):
-            msgspec.convert(msgspec.to_builtins(asked), type(asked))
-    except msgspec.ValidationError as error:
-        raise UsageError(
-            f"an option is beyond what can be measured: {error}", next_step="Give one within that."
-        ) from error
 
 
 def _use_time_left(run: Run, kind: Kind) -> None:

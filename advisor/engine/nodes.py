@@ -199,7 +199,8 @@ class Leader:
         script = task.script
         if script is None or not script.per_node:
             return None
-        self._port = _find_free_port()
+        with socket.create_server(("", 0)) as server:  # any that is free
+            self._port = server.getsockname()[1]
         for node, link in self._links.items():
             if script.list_ranks(node):
                 link.send(Ordered(order=make_order(task, ""), port=self._port))
@@ -239,12 +240,6 @@ class Leader:
                     next_step="See what it printed; then start the same command on each node.",
                 )
             )
-
-
-def _find_free_port() -> int:
-    with socket.create_server(("", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def _find_exit_code(error: BaseException | None) -> int:

@@ -23,7 +23,7 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from advisor.engine.ends import WorkerDeathError, describe_exit
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError, describe_exit
 from advisor.engine.task import WorkloadTask, find_function
 from advisor.engine.wire import Done, Failure, Message, Place, Result, failure_of
 from advisor.engine.worker.emitter import Emitter
@@ -143,8 +143,9 @@ def _relay(
     """
     said = {rank: store.hear(rank) for rank in range(task.workload.ranks)}
     # The first has ended the others; one that hung may be behind those that lost it.
-    last_words = [said[rank][-1] for rank in store.list_failed()]
-    first = next(iter([each for each in last_words if _is_hang(each)] or last_words), None)
+    last = [said[rank][-1] for rank in store.list_failed()]
+    hung = [each for each in last if getattr(each, "kind", "") == WorkerTimeoutError.__name__]
+    first = next(iter(hung or last), None)
     is_done = any(isinstance(each, Done) for each in said[0])
     killed = [
         (rank, code)
@@ -194,10 +195,6 @@ def _merge(task: WorkloadTask[Any], said: Mapping[int, list[Message]]) -> list[A
         return results[0]
     merged: list[Any] = find_function(task.merges_ranks)(results)
     return merged
-
-
-def _is_hang(message: Message) -> bool:
-    return isinstance(message, Failure) and message.kind == "WorkerTimeoutError"
 
 
 def _describe_death(rank: int, code: int | None, target: str) -> Failure:

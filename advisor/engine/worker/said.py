@@ -40,7 +40,7 @@ class RankStore:
         """Have all know what a rank says; in what order ranks failed is known as well."""
         number = self.store.add(f"said/{rank}", 1)
         self.store.set(f"said/{rank}/{number}", msgspec.json.encode(message).decode())
-        if _ends_all(message):
+        if isinstance(message, Failure) or (isinstance(message, Done) and message.is_early):
             self.store.set(f"failed/{self.store.add('failed', 1)}", str(rank))
 
     def hear(self, rank: int) -> list[Message]:
@@ -60,7 +60,3 @@ class RankStore:
         while self.store.check([key := f"failed/{len(ranks) + 1}"]):
             ranks.append(int(self.store.get(key)))
         return ranks
-
-
-def _ends_all(message: Message) -> bool:
-    return isinstance(message, Failure) or (isinstance(message, Done) and message.is_early)

@@ -34,9 +34,11 @@ class RateFactor:
     def find(self) -> float:
         """Return the factor of the step that comes."""
         stream = self.stream
-        given, now = stream.given_rate, self._find_current()
-        if not given:
+        given = stream.given_rate
+        if not given or stream.optimizer is None:
             return 1.0
+        group = stream.optimizer.param_groups[find_leading(stream.given_rates)]
+        now = to_number(group.get("lr")) or 0.0
         rate = given if self._rate is None else self._rate
         if stream.count == 0:
             self.warms_up = bool(self._warmup_steps) and now < _WARM_FRACTION * given
@@ -44,10 +46,3 @@ class RateFactor:
             return rate / given
         risen = min(1.0, (stream.trained + 1) / self._warmup_steps)
         return rate * risen / now if now > 0.0 else 1.0
-
-    def _find_current(self) -> float:
-        """Return the rate that the script has set in the first group that trains."""
-        stream = self.stream
-        assert stream.optimizer is not None
-        group = stream.optimizer.param_groups[find_leading(stream.given_rates)]
-        return to_number(group.get("lr")) or 0.0
