@@ -6,12 +6,13 @@ Source: Gray et al. 2024, arXiv:2411.00999: in transformers they tell the whole 
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from advisor.in_loop.parts import Stopwatch
 
@@ -92,7 +93,7 @@ class ExampleNorms:
         with self._clock:
             self._is_whole &= inputs.shape[0] % self._size == 0
             try:
-                found = [*_list_rows(layer, inputs, gradient, self._size)] if self._is_whole else []
+                found = _list_rows(layer, inputs, gradient, self._size) if self._is_whole else []
             except Exception:  # noqa: BLE001 - a library's own layer, in the midst of a backward pass
                 found, self._is_whole = [], False
             for name, rows in found:
@@ -135,27 +136,35 @@ def is_normalisation(layer: nn.Module) -> bool:
 
 def _list_rows(
     layer: nn.Module, inputs: Tensor, gradient: Tensor, size: int
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield each weight's gradient by example, in rows, of a layer's input and output gradient.
+) -> list[tuple[str, Tensor]]:
+    """Return each weight's gradient by example, in rows, of a layer's input and output gradient."""
+    if isinstance(layer, nn.GroupNorm):
+        normalised = functional.group_norm(inputs.float(), layer.num_groups, eps=layer.eps)
+        found = {"weight": normalised * gradient, "bias": gradient}
+        found = {name: each.flatten(2).float().sum(2) for name, each in found.items()}
+    elif isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        is_centred = isinstance(layer, nn.LayerNorm)
+        normalise: Any = functional.layer_norm if is_centred else functional.rms_norm
+        normalised = normalise(inputs.float(), list(layer.normalized_shape), eps=layer.eps)
+        found = {"weight": normalised * gradient, "bias": gradient.float()}
+    else:
+        found = _differentiate(layer, inputs, gradient)
+    return [
+        (name, found[name].reshape(size, -1, weight.numel()).sum(1))
+        for name, weight in layer.named_parameters(recurse=False)
+        if weight.requires_grad
+    ]
 
-    Each element of the output is affine in one of a weight, by its last dimensions: its slope is
-    what a weight of 1 adds to one of 0.
-    """
-    inputs, twin = inputs.float(), copy.copy(layer)
-    weights = dict(layer.named_parameters(recurse=False))
 
-    def run(one: str) -> Tensor:
-        values = {name: inputs.new_full(w.shape, float(name == one)) for name, w in weights.items()}
-        twin.__dict__["_parameters"] = {**layer.__dict__["_parameters"], **values}
-        output: Tensor = twin.forward(inputs)  # no hook is to see it
-        return output
-
-    at_zero = run("")
-    for name, weight in weights.items():
-        if weight.requires_grad:
-            found = run(name).sub_(at_zero).mul_(gradient)
-            if isinstance(layer, nn.GroupNorm):
-                found = found.flatten(2).sum(2)
-            if found.shape[-weight.ndim :] != weight.shape:
-                raise ValueError("its weights are of another dimension")
-            yield name, found.reshape(size, -1, weight.numel()).sum(1)
+def _differentiate(layer: nn.Module, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+    """Return the same of a layer that is affine in its weights, by giving each row its own."""
+    names = [name for name, _ in layer.named_parameters(recurse=False)]
+    twin = copy.copy(layer)
+    with torch.enable_grad():
+        weights = {name: torch.zeros_like(inputs, dtype=torch.float32) for name in names}
+        for each in weights.values():
+            each.requires_grad_()
+        twin.__dict__["_parameters"] = weights
+        output = twin.forward(inputs.detach().float())
+    found = torch.autograd.grad(output, list(weights.values()), gradient.to(output))
+    return dict(zip(names, found, strict=True))

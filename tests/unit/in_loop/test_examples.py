@@ -136,12 +136,9 @@ def test_a_scaled_loss(tokens):
     assert scaled.mean_sqnorm == pytest.approx(entry.mean_sqnorm, rel=1e-5)
 
 
-def test_a_library_layer_with_a_kernel_of_its_own(tokens):
-    class FusedRMSNorm(LlamaRMSNorm):
-        def forward(self, hidden):
-            return functional.rms_norm(hidden, (WIDTH,), self.weight, self.variance_epsilon)
-
-    check(Net(shake(FusedRMSNorm(WIDTH))), tokens)
+class FusedRMSNorm(LlamaRMSNorm):
+    def forward(self, hidden):
+        return functional.rms_norm(hidden, (WIDTH,), self.weight, self.variance_epsilon)
 
 
 class TwoInputsRMSNorm(LlamaRMSNorm):
@@ -150,23 +147,25 @@ class TwoInputsRMSNorm(LlamaRMSNorm):
 
 
 class ChannelsLayerNorm(nn.Module):
-    def __init__(self):
+    def __init__(self, channels):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(5))
+        self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, hidden):
         return self.weight[:, None] * hidden
 
 
 @pytest.mark.parametrize(
-    ("layer", "wrap"),
+    ("layer", "wrap", "places"),
     [
-        (TwoInputsRMSNorm(WIDTH), lambda layer, hidden: layer(hidden, factor=2.0)),
-        (ChannelsLayerNorm(), call),
+        (FusedRMSNorm(WIDTH), call, 5),
+        (TwoInputsRMSNorm(WIDTH), lambda layer, hidden: layer(hidden, factor=2.0), 5),
+        (ChannelsLayerNorm(5), call, 5),
+        (ChannelsLayerNorm(WIDTH), call, WIDTH),
     ],
 )
-def test_a_library_layer_of_another_kind_tells_nothing(tokens, layer, wrap):
-    net = Net(layer, wrap=wrap)
+def test_a_library_layer_of_another_kind_tells_nothing(layer, wrap, places):
+    net, tokens = Net(layer, wrap=wrap), torch.randn(6, SIZE, places, 3)
     monitor, _ = train(net, lambda k: net(tokens[k]).mean().backward(), passes=1)
     assert monitor.entries == ()
     assert "could be told apart" in str(monitor)
