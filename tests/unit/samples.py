@@ -139,9 +139,16 @@ def propose(record, memory, throughput, noise):
 
 
 def recommend(record=None, memory=None, throughput=None, noise=NOISE):
-    return propose(
+    """The advice; each of its warnings says a fact and ends in what to do about it."""
+    advice = propose(
         record or make_record(), memory or make_memory(), throughput or make_throughput(), noise
     )
+    for warning in advice.warnings if advice else ():
+        *facts, instruction = warning.split(". ")
+        assert facts
+        assert instruction.endswith(".")
+        assert instruction[0].isupper()
+    return advice
 
 
 def follow_law(pace, evaluations=60):

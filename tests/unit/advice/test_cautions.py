@@ -19,17 +19,6 @@ from tests.unit.samples import (
 )
 
 
-def warn_of(record=None, **parts):
-    """The warnings of a run, each of which says a fact and ends in what to do about it."""
-    advice = recommend(record, **parts)
-    for warning in advice.warnings:
-        *facts, instruction = warning.split(". ")
-        assert facts
-        assert instruction.endswith(".")
-        assert instruction[0].isupper()
-    return advice.warnings
-
-
 def test_a_rate_of_0_is_not_advised():
     resting = msgspec.structs.replace(SGD, learning_rate=0.0)
     record = make_record(msgspec.structs.replace(FACTS, optimizer=resting))
@@ -49,7 +38,7 @@ def test_a_rate_of_0_is_not_advised():
 def test_more_time_to_train_is_asked_for_only_where_that_was_short(rate, instruction):
     optimizer = msgspec.structs.replace(SGD, learning_rate=rate)
     record = make_record(msgspec.structs.replace(FACTS, optimizer=optimizer))
-    (told,) = (each for each in warn_of(record) if "No other pair was" in each)
+    (told,) = (each for each in recommend(record).warnings if "No other pair was" in each)
     assert told.endswith(instruction)
 
 
@@ -58,7 +47,7 @@ def test_more_time_is_asked_for_only_where_it_tells_more(is_short):
     saturation = Saturation(
         batch_size=None, low=None, high=None, status="inconclusive", is_range_short=is_short
     )
-    warnings = warn_of(throughput=make_throughput(saturation=saturation))
+    warnings = recommend(throughput=make_throughput(saturation=saturation)).warnings
     told = [each for each in warnings if "do not tell where larger batches" in each]
     assert bool(told) is not is_short
 
@@ -75,7 +64,7 @@ def test_more_time_is_asked_for_only_where_it_tells_more(is_short):
 )
 def test_a_batch_far_from_where_the_rate_was_tuned_is_warned_of(optimizer, base, size, words):
     facts = msgspec.structs.replace(FACTS, optimizer=optimizer, base_batch_size=base)
-    warnings = warn_of(make_record(facts, global_batch_size=size))
+    warnings = recommend(make_record(facts, global_batch_size=size)).warnings
     far = [each for each in warnings if "further than the rules were tested" in each]
     assert len(far) == (words is not None)
     assert all(words in each for each in far)
