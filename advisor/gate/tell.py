@@ -49,8 +49,8 @@ _COLUMNS = (
 )
 #: Of a change, from which on no more is told of it.
 _MOST_TOLD = 9.99
-#: Of an interval's ends, of what is no change to speak of, and of what is no width but rounding.
-_CLOSE, _NONE, _WIDTH = 0.02, 0.0005, 1e-9
+#: Of an interval's ends, of what is no change to speak of, and of what is but rounding.
+_CLOSE, _NONE, _ROUNDING = 0.02, 0.0005, 1e-9
 
 
 def head_comparison(conclusions: Conclusions) -> Headline:
@@ -225,7 +225,7 @@ def _write_range(change: Estimate | None) -> str:
     if change is None or change.low is None or change.high is None:
         return ""
     width = change.high - change.low
-    if width < _WIDTH:
+    if width < _ROUNDING:
         return ""
     decimals = 1 if width < _CLOSE else None  # or both ends may look the same
     low, high = (_write_percent(end, decimals) for end in (change.low, change.high))
@@ -246,7 +246,7 @@ def say_metric(verdict: Verdict) -> str:
         return verdict.remark or f"{name} not measured"
     worse, better = _WORDS.get(verdict.metric, ("more", "less"))
     size = abs(change.point)
-    if change.point < 0.0:
+    if change.point < -_ROUNDING:
         change, worse = change.map(operator.neg, falls=True), better
     said = f"{name} {_write_percent(size)} {worse}" if size >= _NONE else f"{name} as it was"
     interval = _write_range(change)
