@@ -89,8 +89,10 @@ class LoopBlocks(Observer):
             window, timed, last = yield from self._time(parts, splits=True)
             waited_s, windows_s = waited_s + last.waited_s, windows_s + parts * window.step_s
             self.waiting_fraction = waited_s / windows_s
-            if self._device.type == "cpu":  # elsewhere a step is only issued when it returns
-                self.timed.micro_step_times_s.append(block.step_s - timed.optimizer_s / parts)
+            passes_s = block.step_s - timed.optimizer_s / parts  # of two windows: may be disturbed
+            # Elsewhere than on the CPU a step is only issued when it returns.
+            if self._device.type == "cpu" and passes_s > 0.0:
+                self.timed.micro_step_times_s.append(passes_s)
             if time.perf_counter() > ends_s:
                 break
         if self._ranks is not None:
