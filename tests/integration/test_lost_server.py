@@ -3,6 +3,7 @@
 import os
 import signal
 
+import psutil
 import pytest
 
 from advisor.engine.opening import EnvironmentTask
@@ -15,8 +16,8 @@ def test_a_server_that_was_killed_is_started_again():
     task, before = EnvironmentTask(device="cpu"), list_children()
     with Runner(None) as runner:
         (first,) = runner.run(task, timeout_s=COLD_START_S)
-        (server,) = list_children() - before
-        os.kill(server, signal.SIGKILL)
+        (server,) = (each for each in psutil.Process().children() if each.pid not in before)
+        os.kill(server.pid, signal.SIGKILL)
         (second,) = runner.run(task, timeout_s=COLD_START_S)
     assert first.torch == second.torch
     assert list_children() <= before

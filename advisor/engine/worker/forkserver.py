@@ -32,8 +32,6 @@ from advisor.engine.worker.entry import run_worker
 _PRELOADED = ("torch", "torch._dynamo")
 #: Packages that may open the GPU as they are imported, unseen by torch: each worker imports them.
 _OPENS_DEVICE = {"cupy", "jax", "pycuda", "tensorflow"}
-#: How often is looked whether a worker has ended, in seconds.
-_REAP_S = 0.02
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -47,17 +45,24 @@ def main() -> None:
     _preload(sys.argv[2:])
     # From here on the socket tells of the parent's end; the signal would leave orphans behind.
     _prctl(_PR_SET_PDEATHSIG, 0)
+    wake, woken = socket.socketpair()  # by the end of a worker, or of what it left behind
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno())
     _tell(control, os.getpid())
     workers: dict[int, int] = {}  # connections, by process
     while True:
-        ready, _, _ = select.select([control], [], [], _REAP_S if workers else None)
-        _reap(workers)
-        if ready:
+        ready, _, _ = select.select([control, woken], [], [])
+        if woken in ready:
+            woken.recv(4096)
+            _reap(workers)
+        if control in ready:
             connection = _receive(control)
             if connection is None:
                 kill_tree(os.getpid(), but_root=True)
                 os._exit(0)  # tearing torch down takes seconds on a loaded machine
-            pid = _fork(connection, (control.fileno(), *workers.values()))
+            ours = control.fileno(), wake.fileno(), woken.fileno(), *workers.values()
+            pid = _fork(connection, ours)
             workers[pid] = connection
             _tell(control, pid)
 
@@ -72,12 +77,13 @@ def _receive(control: socket.socket) -> int | None:
 
 
 def _fork(connection: int, others: tuple[int, ...]) -> int:
-    """Return the process of a new worker, which has nothing of the other connections."""
+    """Return the process of a new worker, which has nothing of what is the server's own."""
     pid = os.fork()
     if pid:
         return pid
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
