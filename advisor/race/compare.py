@@ -74,8 +74,9 @@ def compare_all(
             values = _list_ratios(base, other, read, compare_picks if extends else compare_curves)
             if values:
                 ratios[key] = values
+        squares = {key: _sum_squares(values) for key, values in ratios.items()}
         for key, values in ratios.items():
-            one = _summarise(values, [each for other, each in ratios.items() if other != key])
+            one = _summarise(values, [squares[each] for each in ratios if each != key])
             if key in found:
                 one = found[key]._replace(end_log_ratio=one.log_ratio)
             found[key] = one
@@ -150,7 +151,7 @@ def average_curve(points: Iterable[tuple[int, float, float]]) -> list[tuple[floa
     whole = {at: each.values() for at, each in sorted(found.items()) if len(each) == count}
     is_positive = all(loss > 0.0 for losses in whole.values() for loss in losses)
     scale = math.log if is_positive else float
-    return [(float(at), statistics.fmean(map(scale, losses))) for at, losses in whole.items()]
+    return [(float(at), statistics.fmean([*map(scale, losses)])) for at, losses in whole.items()]
 
 
 def compare_curves(own: Curve, base: Curve) -> float | None:
@@ -243,13 +244,21 @@ def spread(log: float, half: float) -> Estimate:
     return exponentiate(Estimate(log, log - half, log + half))
 
 
-def _summarise(values: Sequence[float], others: Sequence[Sequence[float]]) -> Comparison:
-    """Return the mean over starts, with the error that all pairs' spread makes likely."""
-    own, lent = float(len(values) - 1), sum(len(each) - 1 for each in others)
-    squares = own * statistics.variance(values) if own else 0.0
-    degrees = min(_LENT_DEGREES, float(lent))
+def _sum_squares(values: Sequence[float]) -> tuple[float, float]:
+    """Return the degrees of freedom, and the squares of what each value is off the mean."""
+    degrees = float(len(values) - 1)
+    return degrees, degrees * statistics.variance(values) if degrees else 0.0
+
+
+def _summarise(values: Sequence[float], others: Sequence[tuple[float, float]]) -> Comparison:
+    """Return the mean over starts, with the error that all pairs' spread makes likely.
+
+    `others` have each its degrees of freedom and squares.
+    """
+    (own, squares), lent = _sum_squares(values), sum(degrees for degrees, _ in others)
+    degrees = min(_LENT_DEGREES, lent)
     if lent:
-        pooled = sum((len(v) - 1) * statistics.variance(v) for v in others if len(v) > 1) / lent
+        pooled = sum(each for _, each in others) / lent
         squares, own = squares + degrees * pooled, own + degrees
     variance = max(squares / own if own else _GUESSED_DEVIATION**2, _LEAST_DEVIATION**2)
     return Comparison(
