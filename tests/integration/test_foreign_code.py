@@ -4,7 +4,6 @@ Each is after a report on real training code; the file says which kind.
 """
 
 import importlib.util
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from advisor.training.data import WorkloadFacts, WorkloadSpec
 from tests.integration.asked import ask
 from tests.integration.probe_command import ROOT
 from tests.integration.stages import see_every_stage
+
+pytestmark = pytest.mark.slow  # as a whole
 
 _FOLDER = Path("tests/workloads/foreign")
 _PATIENCE_S = 120.0
@@ -170,20 +171,14 @@ def inspect(name: str, runner: Runner) -> WorkloadFacts:
     return facts
 
 
-def mark_slow(names: Iterable[str]) -> list[Any]:
-    """Return the files, those marked whose workers import Lightning."""
-    marks = {name: [pytest.mark.slow] * name.startswith("lightning") for name in names}
-    return [pytest.param(name, marks=each) for name, each in marks.items()]
-
-
-@pytest.mark.parametrize("name", mark_slow(UNDERSTOOD))
+@pytest.mark.parametrize("name", UNDERSTOOD)
 def test_the_file_is_understood(name: str, find_workers) -> None:
     facts = inspect(name, find_workers(name))
     found = {field: getattr(facts, field) for field in UNDERSTOOD[name]}
     assert found == UNDERSTOOD[name]
 
 
-@pytest.mark.parametrize("name", mark_slow(REFUSED))
+@pytest.mark.parametrize("name", REFUSED)
 def test_the_file_is_refused_with_a_way_on(name: str, find_workers) -> None:
     with pytest.raises(AdvisorError) as failure:
         inspect(name, find_workers(name))
@@ -322,7 +317,6 @@ def test_steps_run_on_one_batch(name: str, runner: Runner) -> None:
     assert (probe.outcome, probe.steps) == ("fit", 3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -337,7 +331,6 @@ def test_every_stage_bears_it_and_the_advice_too(name: str, runner: Runner) -> N
     see_every_stage(_FOLDER / f"{name}.py", runner)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("shared_servers")
 def test_sizes_that_the_model_refuses_are_left_out() -> None:
     target = _FOLDER / "divided_queue.py"
