@@ -12,6 +12,7 @@ import signal
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -81,7 +82,27 @@ class Idleness:
         return now_s - self._worked_s
 
 
-class HangWatch:
+class Watch(ABC):
+    """A context beside which a thread runs; it has ended when the context is left."""
+
+    def __init__(self) -> None:
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    @abstractmethod
+    def _run(self) -> None:
+        """Look on until `_is_over`."""
+
+
+class HangWatch(Watch):
     """A context in which a rank of this machine that hangs fails and is ended, from a thread.
 
     Args:
@@ -98,16 +119,7 @@ class HangWatch:
         self._idle: dict[int, Idleness] = {}
         self._waiting: dict[int, str] = {}
         self.waits = ""
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
+        super().__init__()
 
     def _run(self) -> None:
         while not self._is_over.wait(_PAUSE_S):

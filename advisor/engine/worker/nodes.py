@@ -8,16 +8,14 @@ worker ends its ranks.
 """
 
 import contextlib
-import threading
 from datetime import timedelta
-from typing import Self
 
 import msgspec
 import psutil
 from torch.distributed.launcher.api import LaunchConfig
 
 from advisor.engine.wire import Place
-from advisor.engine.worker.hanging import HangWatch
+from advisor.engine.worker.hanging import HangWatch, Watch
 from advisor.engine.worker.said import RankStore
 from advisor.training.data import Script
 
@@ -42,7 +40,7 @@ def configure(script: Script, place: Place) -> LaunchConfig:
     )
 
 
-class AllNodes:
+class AllNodes(Watch):
     """A context in which the ranks of this node end where those of another do, from a thread.
 
     `was_stopped`: they did, and not by themselves.
@@ -51,16 +49,11 @@ class AllNodes:
     def __init__(self, script: Script, place: Place, said: RankStore, watch: HangWatch) -> None:
         self._node, self._store, self._watch = place.node, said.store, watch
         self._others = [node for node in range(1, script.ranks) if script.list_ranks(node)]
-        self.was_stopped, self._is_over, self._told = False, threading.Event(), ""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+        self.was_stopped, self._told = False, ""
+        super().__init__()
 
     def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
+        super().__exit__()
         with contextlib.suppress(RuntimeError):  # the store went with node 0's worker
             self._store.set("stop", "")
 
