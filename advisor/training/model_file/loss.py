@@ -144,14 +144,24 @@ def _loss_of_output(model: nn.Module, batch: Any) -> Any:
 def _cross_entropy(model: nn.Module, batch: Any) -> Tensor:
     inputs, targets = batch
     output = model(inputs)
-    with running("the inferred cross-entropy of model(inputs)", _NAME_LOSS):
-        if targets.shape == output.shape:  # one-hot classes are not integer labels
-            return functional.cross_entropy(output, targets.to(output.dtype))
-        if targets.dim() == output.dim():  # labels in a column, masks with a channel
-            targets = targets.squeeze(1)
-        if _has_classes_last(output, targets):
-            output, targets = output.flatten(0, -2), targets.flatten()
-        return functional.cross_entropy(output, targets.to(torch.int64))
+    try:  # in every step that is timed
+        return functional.cross_entropy(*_line_up(output, targets))
+    except Exception as error:
+        note_place(error, "the inferred cross-entropy of model(inputs)", _NAME_LOSS)
+        raise
+
+
+def _line_up(output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both as the cross-entropy takes them: classes second or last, labels in 64 bits."""
+    if targets.dim() == 1 and targets.dtype is torch.int64:  # in every step that is timed
+        return output, targets
+    if targets.shape == output.shape:  # one-hot classes are not integer labels
+        return output, targets.to(output.dtype)
+    if targets.dim() == output.dim():  # labels in a column, masks with a channel
+        targets = targets.squeeze(1)
+    if _has_classes_last(output, targets):
+        output, targets = output.flatten(0, -2), targets.flatten()
+    return output, targets.to(torch.int64)
 
 
 def _check_classes(output: Tensor, targets: Tensor) -> None:
