@@ -104,7 +104,8 @@ def choose_refinement(found: ThroughputConclusion, *, batch_multiple: int = 1) -
         index = bisect.bisect_left(sizes, answer)
         if index > 0:
             wanted = _split_gap(sizes[index - 1], sizes[index], 2, batch_multiple)
-        wanted += _split_gap(sizes[index], sizes[index + 1], 1, batch_multiple)
+        if index + 1 < len(sizes):  # half of the largest may not have been timed
+            wanted += _split_gap(sizes[index], sizes[index + 1], 1, batch_multiple)
     chosen: set[int] = set()
     for size in wanted:
         if sizes[0] < size < sizes[-1] and _is_apart(size, {*sizes, *chosen}, least_ratio):

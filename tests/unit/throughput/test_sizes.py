@@ -93,6 +93,12 @@ def test_refinement_splits_the_gaps_around_the_answer_without_powers_of_two(sess
     assert choose_refinement(found, batch_multiple=48) == (96, 192)
 
 
+def test_an_answer_in_the_last_gap_is_refined_below_the_largest_size():
+    chosen = choose_refinement(curve(affine(1e-2, 1e-3), (16, 64, 800)))
+    assert chosen
+    assert all(64 < size < 800 for size in chosen)
+
+
 def test_narrow_gaps_are_not_refined():
     assert choose_refinement(curve(affine(6e-3, 1e-3), (60, 86, 92, 100, 108, 512))) == ()
 
