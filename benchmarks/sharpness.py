@@ -4,7 +4,7 @@ Run: python benchmarks/sharpness.py
 
 On each example, before training and along it, plainly and in Adam's metric: Lanczos with the
 worker's stop against Lanczos with all vectors kept orthogonal and many products; power iteration
-from the same start that stops by the same 1 % over two products; a product beside forward and
+from the same start that stops once it moves by 1 % over two products; a product beside forward and
 backward of the same batch; and on digits the eigenvalue over few samples beside that of all.
 """
 
@@ -22,11 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from advisor.noise.measure_metric import find_metric, trained_parameters
-from advisor.sharpness.measure_eigenvalue import (
-    SETTLED_FRACTION,
-    HessianProducts,
-    find_largest_eigenvalue,
-)
+from advisor.sharpness.measure_eigenvalue import HessianProducts, find_largest_eigenvalue
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
 from advisor.training.training import Training
@@ -36,6 +32,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 STEPS = {"digits.py": (0, 50, 400), "char_lm.py": (0, 50), "convnet.py": (0, 50)}
 SAMPLES = {"digits.py": 1024, "char_lm.py": 32, "convnet.py": 32}
 MICRO_BATCH_SIZE = 32
+#: Of itself by which power iteration's value moves over two products where it has settled.
+SETTLED_FRACTION = 0.01
 REFERENCE_PRODUCTS = 40
 MOST_PRODUCTS = 200
 FEW_SAMPLES, DRAWS = (8, 32, 128, 512), 8

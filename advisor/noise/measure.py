@@ -134,7 +134,6 @@ class MomentMeter:
         self._rounds = Rounds(task.trajectory)
         passes = math.inf if self._size is None else self._size // task.micro_batch_size
         self._most = min(task.max_micro_batches, passes)  # beyond one pass nothing new is learnt
-        self._training: Training | None = None
         self._room = Room(0, "host")
 
     def measure(self, place: Place) -> NoiseBatches | None:
@@ -144,9 +143,9 @@ class MomentMeter:
         """
         deadline = time.perf_counter() + place.share_s
         training, task = place.training, self._task
-        is_new = training is not self._training
+        # Each checkpoint has a training of its own, which is not held beyond it.
+        is_new = not self._room.groups or bool(task.trajectory.checkpoints)
         if is_new:
-            self._training = training
             self._room = find_room(training, int(min(task.groups, self._most)), task.memory)
             self._rounds.forget()
         if self._room.groups < LEAST_GROUPS:

@@ -29,10 +29,10 @@ from advisor.training.training import Training
 _SEED = 77_003
 #: Most products for one eigenvalue; what has not settled by then has a cluster at its end.
 _MOST_PRODUCTS = 100
-#: θ has settled when it moved by less than this fraction over two products ...
-SETTLED_FRACTION = 0.01
-#: ... and its residual |A y − θ y| is below this fraction of it: no plateau on the way up is.
-_RESIDUAL_FRACTION = 0.03
+#: θ has settled when its residual |A y − θ y| is below this fraction of it. An eigenvalue is within
+#: the residual of θ: the largest, or θ is short of that by at most residual / share, where share is
+#: what the start has of its vector, for y has no less. For a share of 1 % that is 2 %.
+_RESIDUAL_FRACTION = 2e-4
 #: Below this fraction of the largest |eigenvalue| seen it need not be known as closely.
 _LEAST_FRACTION = 0.02
 #: ⟨v_k, A v_{k+1}⟩ and ⟨v_{k+1}, A v_k⟩ that differ by more than this fraction of it are not those
@@ -64,12 +64,13 @@ def find_largest_eigenvalue(
     that A does not have. `start` must not be orthogonal to the eigenvector, and is changed. No
     product begins after the deadline, on the clock of `time.perf_counter`.
 
-    Source: Lanczos 1950; without orthogonalisation Paige 1972, J. Inst. Math. Appl. 10:373.
+    Source: Lanczos 1950; without orthogonalisation Paige 1972, J. Inst. Math. Appl. 10:373; the
+    residual's bound Parlett 1980, The Symmetric Eigenvalue Problem, section 4.5.
     """
     vector, previous = start.div_(torch.linalg.vector_norm(start)), torch.zeros_like(start)
     diagonal: list[float] = []
     beside: list[float] = []
-    largest: list[float] = []
+    theta = 0.0
     while len(diagonal) < most and time.perf_counter() <= deadline:
         product = multiply(vector)
         alpha, back = float(product @ vector), float(product @ previous)
@@ -81,24 +82,16 @@ def find_largest_eigenvalue(
         values, vectors = eigh_tridiagonal(diagonal, beside)
         theta, weight = float(values[-1]), abs(float(vectors[-1, -1]))
         magnitude = float(abs(values).max())
-        largest.append(theta)
         if abs(back - beta) > _ASYMMETRY_FRACTION * magnitude:
             return refused
         product.sub_(vector, alpha=alpha).sub_(previous, alpha=beta)
         beside.append(float(torch.linalg.vector_norm(product)))
         is_exhausted = beside[-1] <= _BREAKDOWN_FRACTION * magnitude
-        if is_exhausted or _has_settled(largest, beside[-1] * weight, magnitude):
+        scale = max(abs(theta), _LEAST_FRACTION * magnitude)
+        if is_exhausted or beside[-1] * weight <= _RESIDUAL_FRACTION * scale:
             return LargestEigenvalue(theta, len(diagonal), converged=True)
         previous, vector = vector, product.div_(beside[-1])
-    return LargestEigenvalue(largest[-1] if len(largest) > 1 else None, len(largest))
-
-
-def _has_settled(largest: list[float], residual: float, magnitude: float) -> bool:
-    if len(largest) < 3:
-        return False
-    moved = largest[-1] - largest[-3]
-    scale = max(abs(largest[-1]), _LEAST_FRACTION * magnitude)
-    return moved <= SETTLED_FRACTION * scale and residual <= _RESIDUAL_FRACTION * scale
+    return LargestEigenvalue(theta if len(diagonal) > 1 else None, len(diagonal))
 
 
 class NoSecondDerivativeError(Exception):

@@ -1,14 +1,19 @@
 """The noise of saved weights, of a real run's log and of tokens, with real workers."""
 
+import weakref
+
 import pytest
 import torch
 from torch.nn import functional
 
 from advisor.cli.failures import write_failure
 from advisor.errors import AdvisorError
-from advisor.noise.data import NOISE_BATCHES, NOISE_LOG
+from advisor.noise import measure as noise_measure
+from advisor.noise.data import NOISE_BATCHES, NOISE_LOG, NoiseTask, Trajectory
 from advisor.noise.log import encode_noise_line
 from advisor.noise.plan import NOISE
+from advisor.sharpness import measure as sharpness_measure
+from advisor.sharpness.data import SharpnessTask
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
 from tests.integration.asked import ask
@@ -61,6 +66,35 @@ def test_the_noise_is_measured_at_each_checkpoint(tmp_path, workload):
     assert [point.at_step for point in noise.points] == [100, 500]
     assert noise.reason.startswith("measured at 2 checkpoints, up to step 500")
     assert noise.points[0].noise_scale.point is not None
+
+
+@pytest.mark.parametrize("question", [noise_measure, sharpness_measure])
+def test_trainings_of_checkpoints_are_in_memory_one_after_the_other(
+    question, tmp_path, workload, monkeypatch
+):
+    path = Trajectory(
+        micro_batch_size=8,
+        checkpoints=save_checkpoints(tmp_path, workload.make_training().model),
+        budget_s=120.0,
+    )
+    fields = {"workload": workload.spec, "trajectory": path, "micro_batch_size": 8}
+    task = SharpnessTask(**fields)
+    if question is noise_measure:
+        task = NoiseTask(**fields, groups=8, max_micro_batches=16)
+    made, living, make = [], [], Workload.make_training
+
+    def count(self):
+        living.append(sum(reference() is not None for reference in made))
+        training = make(self)
+        made.append(weakref.ref(training))
+        return training
+
+    monkeypatch.setattr(Workload, "make_training", count)
+    monkeypatch.setattr(question, "keep_freed_memory", lambda device: None)
+    found = []
+    question.run(task, found.append)
+    assert {each.at_step for each in found} == {100, 500}
+    assert living == [0, 0]
 
 
 def test_weights_of_another_model_end_the_run_with_their_names(tmp_path, capsys):

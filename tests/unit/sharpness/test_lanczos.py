@@ -44,6 +44,16 @@ def test_the_largest_eigenvalue_is_found_within_two_per_cent(others, top):
     assert found.value == pytest.approx(top, rel=0.02)
 
 
+@pytest.mark.parametrize("gap", [0.3, 0.1, 0.06, 0.03])
+@pytest.mark.parametrize("share", [0.3, 0.05, 0.01])
+def test_one_close_below_of_which_the_start_has_more_is_not_taken_for_it(gap, share):
+    values = torch.tensor([1.0, 1.0 - gap, *torch.linspace(-0.3, 0.5, 60)])
+    start = torch.tensor([share, 1.0, *[0.05] * 60])
+    found = find_largest_eigenvalue(lambda v: values * v, start, deadline=math.inf)
+    assert found.converged
+    assert found.value == pytest.approx(1.0, rel=0.02)
+
+
 def test_a_larger_negative_eigenvalue_is_not_taken_for_it():
     found = find(make_matrix([-40.0, 3.0, *[0.1] * 60]))
     assert found.converged

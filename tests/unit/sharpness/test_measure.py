@@ -46,16 +46,16 @@ def test_every_point_is_measured_over_the_same_samples_where_time_allows():
 
 
 def test_a_slow_model_is_measured_over_fewer_samples_unless_all_are_asked_for(monkeypatch):
-    # 15 products of one micro-batch are expected to take 30 s.
-    few = make_meter(product_s=2.0, monkeypatch=monkeypatch).measure(0, 70.0)
+    # 25 products of one micro-batch are expected to take 30 s.
+    few = make_meter(product_s=1.2, monkeypatch=monkeypatch).measure(0, 70.0)
     assert (few.samples, few.reason) == (128, None)
-    whole = make_meter(product_s=2.0, monkeypatch=monkeypatch, takes_all=True).measure(0, 70.0)
+    whole = make_meter(product_s=1.2, monkeypatch=monkeypatch, takes_all=True).measure(0, 70.0)
     assert whole.largest_eigenvalue is None
     assert whole.reason.startswith("it would take about 1.2e+02 s for 256 samples")
 
 
 def test_a_point_whose_time_is_too_short_leaves_the_next_to_be_measured(monkeypatch):
-    meter = make_meter(product_s=1.0, monkeypatch=monkeypatch)
+    meter = make_meter(product_s=0.6, monkeypatch=monkeypatch)
     first, second = meter.measure(0, 8.0), meter.measure(10, 16.0)
     assert first.largest_eigenvalue is None
     assert first.reason.startswith("it would take about 15 s for 64 samples")
