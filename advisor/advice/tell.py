@@ -265,18 +265,18 @@ def choose_next_step(conclusions: Conclusions, *, is_verified: bool) -> str:
     if basis == "stay" and may_win and record.elapsed_s is not None:
         return write_longer(record, _SURER * record.elapsed_s)
     if basis == "winner" and facts is not None and not facts.script and not is_verified:
-        return f"bsadvisor verify last {facts.file}"
+        return f"bsadvisor verify last {shlex.quote(facts.file)}"
     return ""
 
 
 def write_longer(record: Record, needed_s: float) -> str:
     """Return the command that was typed, with the time that it takes."""
     arguments = record.command.argv[1:]
+    at = arguments.index("--") if "--" in arguments else len(arguments)  # then the script's own
     kept = [
         each
-        for before, each in zip(("", *arguments), arguments, strict=False)
+        for before, each in zip(("", *arguments), arguments[:at], strict=False)
         if _BUDGET not in {before, each} and not each.startswith(f"{_BUDGET}=")
     ]
     minutes = f"{_BUDGET}={math.ceil(needed_s / 60.0)}m"
-    at = kept.index("--") if "--" in kept else len(kept)
-    return shlex.join(["bsadvisor", *kept[:at], minutes, *kept[at:]])
+    return shlex.join(["bsadvisor", *kept, minutes, *arguments[at:]])

@@ -144,6 +144,8 @@ def _advise(conclusions: Conclusions, found: Comparison) -> tuple[str, str]:
     if found.differences and not is_against:
         advice = "Record the baseline on what is installed now, or give --gate-env-changed."
         return advice, target and f"bsadvisor baseline record {target}"
+    if not target:  # files that were compared have no time to be given
+        return "Measure both again with more sessions, on an idle machine, or allow more.", ""
     return "Give it more time with --budget, leave the machine idle, or allow more.", ""
 
 

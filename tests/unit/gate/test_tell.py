@@ -202,6 +202,15 @@ def test_files_that_were_compared_are_of_no_command():
     assert "→" not in show(check(make_slower(), is_command=False))
 
 
+def test_what_cannot_be_told_is_given_more_time_where_there_is_a_command_for_it():
+    noisy = make_side(1.05, times=(0.1, 0.13, 0.09, 0.12))
+    assert "--budget" in show(check(noisy))
+    told = show(check(noisy, is_command=False))
+    assert "INCONCLUSIVE" in told
+    assert "more sessions" in told
+    assert "--budget" not in told
+
+
 def test_what_cannot_be_compared_says_why_on_the_screen():
     setting = msgspec.structs.replace(SETTING, precision="bf16", compile=True)
     told = show(check(make_side(setting=setting)))

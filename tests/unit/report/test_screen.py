@@ -133,10 +133,11 @@ def test_markdown_has_the_same_and_keeps_text_as_text():
 
 def test_the_command_that_was_typed_is_told_with_the_time_that_it_takes():
     record = build_record()
-    typed = ("bsadvisor", "probe", "a b.py", "--budget", "30s", "--", "--lr", "{learning_rate}")
+    own = ("--budget", "9", "--budget=9")  # of the script
+    typed = ("bsadvisor", "probe", "a b.py", "--budget", "30s", "--", *own, "--lr", "{lr}")
     command = replace(record.command, argv=typed)
     longer = write_longer(replace(record, command=command), 130.0)
-    assert longer == "bsadvisor probe 'a b.py' --budget=3m -- --lr '{learning_rate}'"
+    assert longer == "bsadvisor probe 'a b.py' --budget=3m -- --budget 9 --budget=9 --lr '{lr}'"
 
 
 def test_where_a_pair_may_well_be_faster_more_time_is_asked_for():
