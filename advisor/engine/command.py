@@ -85,7 +85,7 @@ def execute(
             try:
                 if leader is not None:
                     progress.stage("waiting for the other nodes", left_s=leader.nodes.join_s)
-                    leader.gather(runner.break_off)
+                    leader.gather(runner.break_off, progress.note)
                 progress.stage("starting", left_s=spec.limits.budget_s)
                 _ask(run, kind)
             finally:
@@ -138,7 +138,7 @@ def _limiting_failure(run: Run, stage: str, *, is_alone: bool) -> Iterator[None]
 
 def _open(run: Run, kind: Kind) -> None:
     spec = run.spec.workload
-    _keep_environment(run, EnvironmentTask(device=spec.device), COLD_START_S)
+    _keep_environment(run, EnvironmentTask(device=spec.device))
     if spec.script is not None:
         _open_script(run, spec)
         return
@@ -147,13 +147,13 @@ def _open(run: Run, kind: Kind) -> None:
     facts = _start(run, task, "model file")
     if facts.device_uuid_hash not in {None, run.environment.device.uuid_hash}:
         # As by CUDA_VISIBLE_DEVICES.
-        _keep_environment(run, EnvironmentTask(device=spec.device, after=spec), run.left_s)
+        _keep_environment(run, EnvironmentTask(device=spec.device, after=spec))
         run.progress.note(f"{spec.target} chooses its own card: {run.environment.device.name}")
     run.keep_workload(facts)
 
 
-def _keep_environment(run: Run, task: EnvironmentTask, timeout_s: float) -> None:
-    (environment,) = run.runner.run(task, timeout_s=timeout_s)
+def _keep_environment(run: Run, task: EnvironmentTask) -> None:
+    (environment,) = run.runner.run(task, timeout_s=run.left_s)
     run.keep_environment(environment)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from advisor.engine.task import Task, WorkloadTask
 from advisor.errors import InconclusiveError, InternalError, WorkloadError
+from advisor.units import format_duration
 
 #: A task that was given less ends for want of time, not for what it does.
 _HASTY_S = 2.0
@@ -54,13 +55,15 @@ def explain_timeout(task: Task[Any], crash_path: Path, timeout_s: float) -> Work
     """Return what is said of a worker that did not end."""
     where = find_location(crash_path) or ""
     what = "take the optimizer steps that were waited for" if task.script else "finish"
-    said = f"{_name(task)} did not {what} within {timeout_s:.0f} s"
-    if timeout_s < _HASTY_S:
+    said = f"{_name(task)} did not {what} within {format_duration(timeout_s)}"
+    is_importing = where.endswith("in <module>") and not task.script
+    if timeout_s < _HASTY_S or not isinstance(task, WorkloadTask):
+        stood = f"; it stood at {where}, still being imported" * is_importing
         return NoTimeLeftError(
-            f"{said}, all that was left of the budget", next_step="Raise --budget."
+            f"{said}, all that was left of the budget{stood}", next_step="Raise --budget."
         )
     next_step = "Look for an endless loop or a lock there, or give more time with --budget."
-    if where.endswith("in <module>") and not task.script:
+    if is_importing:
         next_step = (
             "It was still being imported: put what trains or waits there under "
             'if __name__ == "__main__":, or give more time with --budget.'

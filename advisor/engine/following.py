@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from advisor import __version__
 from advisor.engine.nodes import (
     GREETING_S,
     Answer,
@@ -17,6 +18,7 @@ from advisor.engine.nodes import (
     Ordered,
     Said,
     Trouble,
+    Unknown,
 )
 from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import COLD_START_S, Runner
@@ -68,7 +70,7 @@ def _listen(
     while isinstance(message := link.hear(), Ordered):
         said.put(message)
     runner.break_off(gone)
-    said.put(message)
+    said.put(message if isinstance(message, End) else None)
 
 
 def _obey(runner: Runner, ordered: Ordered, place: Place, link: Link) -> None:
@@ -96,6 +98,11 @@ def _connect(nodes: Nodes) -> tuple[Link, int]:
                 raise LostNodeError(
                     f"the leader at {nodes.address} refuses this node: {answer.why}",
                     next_step="Start the same command on each node, with a --node-rank of its own.",
+                )
+            if isinstance(answer, Unknown):
+                raise LostNodeError(
+                    f"what answers at {nodes.address} is no bsadvisor of version {__version__}",
+                    next_step="Install one version on all nodes, or name another port.",
                 )
         time.sleep(0.2)
     raise LostNodeError(

@@ -116,6 +116,12 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
 Said = Hello | Answer | Ordered | Trouble | End
 
 
+class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    """A line that this version cannot read; of a follower, every version's has its version."""
+
+    version: str = ""
+
+
 class Link:
     """A connection between two nodes, a line for each message."""
 
@@ -133,15 +139,20 @@ class Link:
         with contextlib.suppress(OSError):  # the next read tells
             self._end.sendall(msgspec.json.encode(message) + b"\n")
 
-    def hear(self, timeout_s: float | None = None) -> Said | None:
-        """Return the next message; None where the other has gone, or is none of ours."""
+    def hear(self, timeout_s: float | None = None) -> Said | Unknown | None:
+        """Return the next message; None where the other has gone."""
         try:
             self._end.settimeout(timeout_s)
             line = self._lines.readline()
-            message: Said = msgspec.json.decode(line, type=Said)
-        except (OSError, ValueError, msgspec.MsgspecError):
+        except (OSError, ValueError):
             return None
-        return message
+        if not line.endswith(b"\n"):
+            return None
+        for kind in (Said, Unknown):
+            with contextlib.suppress(ValueError, msgspec.MsgspecError):
+                message: Said | Unknown = msgspec.json.decode(line, type=kind)
+                return message
+        return Unknown()
 
     def close(self) -> None:
         """Have the other see the end."""
@@ -158,7 +169,7 @@ class Leader:
         self.nodes = nodes
         self._links: dict[int, Link] = {}
         self._break_off: Callable[[AdvisorError], None] | None = None
-        self._port, self._is_over = 0, False
+        self._port, self._is_over, self._refused = 0, False, ""
         try:
             self._server = socket.create_server(("", nodes.port))
         except OSError as error:
@@ -177,8 +188,13 @@ class Leader:
         for link in self._links.values():  # which close with this process, all printed
             link.send(End(exit_code=_find_exit_code(error)))
 
-    def gather(self, break_off: Callable[[AdvisorError], None]) -> None:
-        """Wait until all are there, or raise LostNodeError; one that goes then breaks all off."""
+    def gather(
+        self, break_off: Callable[[AdvisorError], None], note: Callable[[str], None]
+    ) -> None:
+        """Wait until all are there, or raise LostNodeError; one that goes then breaks all off.
+
+        Those that are refused are noted.
+        """
         self._break_off = break_off
         ends_s = time.monotonic() + self.nodes.join_s
         while len(self._links) < self.nodes.count - 1:
@@ -188,10 +204,13 @@ class Leader:
             except TimeoutError as error:
                 raise LostNodeError(
                     f"{len(self._links) + 1} of {self.nodes.count} nodes came to "
-                    f"{self.nodes.address} within {self.nodes.join_s:.0f} s",
+                    f"{self.nodes.address} within {self.nodes.join_s:.0f} s{self._refused}",
                     next_step="Start the same command on each of them.",
                 ) from error
-            self._admit(Link(end), str(address[0]))
+            why = self._admit(Link(end), str(address[0]))
+            if why:
+                note(f"a node at {address[0]} is refused: {why}")
+                self._refused = f"; the last that was refused: {why}"
         self._server.close()
 
     def order(self, task: Task[Any]) -> Place | None:
@@ -206,26 +225,35 @@ class Leader:
                 link.send(Ordered(order=make_order(task, ""), port=self._port))
         return self.nodes.place(0, self._port)
 
-    def _admit(self, link: Link, address: str) -> None:
+    def _admit(self, link: Link, address: str) -> str:
+        """Take a node in; return why it is refused, empty where it is not or is none."""
         hello = link.hear(GREETING_S)
-        if not isinstance(hello, Hello):  # whatever knocks at ports
+        why = self._find_obstacle(hello)
+        if why or not isinstance(hello, Hello):  # or whatever knocks at ports
+            if why:
+                link.send(Answer(why=why))
             link.close()
-            return
+            return why
         number = hello.nodes.node
         if number is None:
             number = next(n for n in range(1, self.nodes.count) if n not in self._links)
-        own, other, why = Hello(nodes=self.nodes).describe(), hello.describe(), ""
-        if own != other:
-            why = f"it leads {own}, and this is {other}"
-        elif not 0 < number < self.nodes.count or number in self._links:
-            why = f"node {number} is there already"
-        if why:
-            link.send(Answer(why=why))
-            link.close()
-            return
         link.send(Answer(node=number))
         self._links[number] = link
         threading.Thread(target=self._listen, args=(number, link, address), daemon=True).start()
+        return ""
+
+    def _find_obstacle(self, hello: Said | Unknown | None) -> str:
+        own = Hello(nodes=self.nodes).describe()
+        if isinstance(hello, Unknown) and hello.version:
+            return f"the leader has {own}, and this node version {hello.version}"
+        if not isinstance(hello, Hello):
+            return ""
+        number = hello.nodes.node
+        if own != hello.describe():
+            return f"the leader has {own}, and this node {hello.describe()}"
+        if number is not None and (not 0 < number < self.nodes.count or number in self._links):
+            return f"node {number} is there already"
+        return ""
 
     def _listen(self, number: int, link: Link, address: str) -> None:
         """Break the command off once a follower is in trouble, or has gone."""

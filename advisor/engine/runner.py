@@ -77,15 +77,16 @@ class Runner:
                 WorkerDeathError where it ended without a word, WorkerTimeoutError where it did not
                 end.
         """
+        deadline = time.monotonic() + timeout_s
         if self._starter is None:
-            self._starter = self._open_starter()
+            self._starter = self._open_starter(deadline)
         try:
-            return self._run_once(self._starter, task, timeout_s, on_result, place)
+            return self._run_once(self._starter, task, deadline, on_result, place)
         except (LostServerError, UnforkableError) as error:
             self._starter.close()
             is_lost = isinstance(error, LostServerError)
-            self._starter = self._open_starter() if is_lost else Spawner()
-            return self._run_once(self._starter, task, timeout_s, on_result, place)
+            self._starter = self._open_starter(deadline) if is_lost else Spawner()
+            return self._run_once(self._starter, task, deadline, on_result, place)
         except DeviceCallError:
             if isinstance(task, WorkloadTask):
                 # The line at which a lost device is first seen is no fault of the user's file.
@@ -104,17 +105,23 @@ class Runner:
         if self._connection is not None:
             self._connection.messages.put(Exited(code=0))  # as if its worker had ended
 
-    def _open_starter(self) -> Forkserver | Spawner:
+    def _open_starter(self, deadline: float) -> Forkserver | Spawner:
         if os.environ.get("BSADVISOR_START_METHOD") == "spawn" or sys.platform != "linux":
             return Spawner()
         path = self._target.path if self._target else None
-        return Forkserver(imported_modules(Path(path)) if path else ())
+        names = imported_modules(Path(path)) if path else ()
+        try:
+            return Forkserver(names, deadline)
+        except LostServerError:  # a worker that imports what ended it, or hangs, says where
+            if not names:
+                raise
+            return Forkserver((), deadline)
 
     def _run_once(
         self,
         starter: Forkserver | Spawner,
         task: Task[T],
-        timeout_s: float,
+        deadline: float,
         on_result: Callable[[T], None] | None,
         place: Place | None,
     ) -> tuple[T, ...]:
@@ -124,8 +131,7 @@ class Runner:
         if self._leader is not None:
             place = self._leader.order(task)
         order = make_order(task, str(crash_path), place=place, shows_output=self._shows_output)
-        deadline = time.monotonic() + timeout_s
-        stream = Stream(task, on_result)
+        stream, began = Stream(task, on_result), time.monotonic()
         try:
             self._connection = starter.start(msgspec.json.encode(order) + b"\n")
             if self._broken_by is None:
@@ -135,7 +141,7 @@ class Runner:
             if stream.last_word is None:
                 self._connection.ask_where_it_stands()
                 time.sleep(_STAND_S)
-                raise explain_timeout(task, crash_path, timeout_s)
+                raise explain_timeout(task, crash_path, max(0.0, deadline - began))
         finally:
             starter.clean_up()
         last = stream.last_word

@@ -5,16 +5,20 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 
 import psutil
 
 from advisor.engine.connection import Connection, kill_tree, python_command
-from advisor.engine.ends import LostServerError
+from advisor.engine.ends import LostServerError, NoTimeLeftError
+from advisor.units import format_duration
 
-#: Importing torch and the user's packages takes seconds; this only ends a wait that has no end.
-_READY_S = 300.0
+#: Of the time left, for the user's packages: a worker that imports them says where it stands.
+_PACKAGES_FRACTION = 0.5
 _FORKED_S = 30.0
+#: A socket that waits 0 s does not wait, and says so in other words.
+_LEAST_S = 0.01
 _KILLED_S = 5.0
 
 
@@ -23,9 +27,12 @@ class Forkserver:
 
     The server is the reaper of all processes below it, so what a worker leaves behind, even in a
     session of its own, is still found as the server's child.
+
+    Raises NoTimeLeftError where torch is not there by the deadline, LostServerError where the
+    packages take half of the time left, or end the server.
     """
 
-    def __init__(self, preload: Sequence[str]) -> None:
+    def __init__(self, preload: Sequence[str], deadline: float) -> None:
         self._control, theirs = socket.socketpair()
         with theirs:
             command = python_command("advisor.engine.worker.forkserver")
@@ -38,7 +45,7 @@ class Forkserver:
             )
         self._pids = self._control.makefile("rb")
         try:
-            self._hear(_READY_S)
+            self._open(deadline)
         except BaseException:
             self.close()
             raise
@@ -71,9 +78,24 @@ class Forkserver:
         with contextlib.suppress(subprocess.TimeoutExpired):  # it may be stuck in the kernel
             self._server.wait(_KILLED_S)
 
+    def _open(self, deadline: float) -> None:
+        """Wait until the server has torch, then until it has the packages."""
+        left_s = max(0.0, deadline - time.monotonic())
+        try:
+            self._hear(left_s)
+        except LostServerError as error:
+            if not isinstance(error.__cause__, TimeoutError):
+                raise
+            raise NoTimeLeftError(
+                f"torch was not imported within {format_duration(left_s)}, all the time there was",
+                next_step="On a cold disk or a busy machine it takes long: try once more, and "
+                "raise --budget where one was given.",
+            ) from error
+        self._hear(_PACKAGES_FRACTION * max(0.0, deadline - time.monotonic()))
+
     def _hear(self, timeout_s: float) -> int:
-        """Return the process that the server tells of: itself once it is ready, or a worker."""
-        self._control.settimeout(timeout_s)
+        """Return the process that the server tells of: itself as it gets ready, or a worker."""
+        self._control.settimeout(max(timeout_s, _LEAST_S))
         try:
             return int(self._pids.readline())
         except (OSError, ValueError) as error:  # late, or gone

@@ -16,7 +16,7 @@ from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.opening import InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.record import Record
-from advisor.engine.runner import COLD_START_S, Runner
+from advisor.engine.runner import Runner
 from advisor.errors import UsageError
 from advisor.training.data import Target, WorkloadFacts, WorkloadSpec, parse_target
 from advisor.verify.data import VERIFICATION, Origin, VerificationBranch, VerifySpec
@@ -50,9 +50,7 @@ def run_verify(
     )
     with Runner(target) as runner:
         progress.stage("model file", left_s=spec.budget_s)
-        (found,) = runner.run(
-            InspectTask(workload=workload), timeout_s=COLD_START_S + spec.budget_s
-        )
+        (found,) = runner.run(InspectTask(workload=workload), timeout_s=spec.budget_s)
         _require_same(facts, found)
         plan = Plan(conclusions, advice, facts, spec, workload, progress, origin)
 

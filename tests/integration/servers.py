@@ -1,7 +1,9 @@
 """Servers of workers that outlive the commands of a test process: each imports torch once."""
 
 import sys
+import time
 
+from advisor.engine.runner import COLD_START_S
 from advisor.engine.starters import Forkserver
 
 
@@ -29,15 +31,18 @@ class Servers:
     def __init__(self):
         self._kept = {}
 
-    def open(self, preload):
-        """Return the server that has these imported; torch and Python's own need no other."""
+    def open(self, preload, deadline):
+        """Return the server that has these imported; torch and Python's own need no other.
+
+        The command's deadline is not for it: no budget pays for a server.
+        """
         tops = {name.partition(".")[0] for name in preload} - {"torch", *sys.stdlib_module_names}
         key = tuple(sorted(tops))
         kept = self._kept.get(key)
         if kept is not None and kept.has_ended:
             kept.end()
         if kept is None or kept.has_ended:
-            self._kept[key] = _Kept(preload)
+            self._kept[key] = _Kept(preload, time.monotonic() + COLD_START_S)
         return self._kept[key]
 
     def list_pids(self):

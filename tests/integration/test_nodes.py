@@ -99,7 +99,7 @@ def lead(nodes, start):
     with Leader(nodes) as leader, Runner(None, leader) as runner:
         follower = start()
         try:
-            leader.gather(runner.break_off)
+            leader.gather(runner.break_off, lambda text: None)
             yield runner, follower
         finally:
             leader.__exit__(None, sys.exc_info()[1], None)
@@ -259,11 +259,14 @@ def test_nodes_that_do_not_find_each_other_say_so(tmp_path):
         with pytest.raises(UsageError, match="cannot be had"):
             Leader(make_nodes(port))
         other = follow(tmp_path, port, "--rdzv-id", "another")
-        with pytest.raises(LostNodeError, match="1 of 2 nodes came"):
-            leader.gather(lambda error: None)
+        notes = []
+        with pytest.raises(LostNodeError, match=r"1 of 2 nodes came.*this node run 'another'"):
+            leader.gather(lambda error: None, notes.append)
     code, said = other.end()
     assert code == 5
     assert "refuses this node" in said
+    assert len(notes) == 1
+    assert "127.0.0.1 is refused" in notes[0]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _preload(_PRELOADED)
+    _tell(control, os.getpid())  # what follows is the user's, and may take any time
     _preload(sys.argv[2:])
     # From here on the socket tells of the parent's end; the signal would leave orphans behind.
     _prctl(_PR_SET_PDEATHSIG, 0)
@@ -94,14 +97,14 @@ def _fork(connection: int, others: tuple[int, ...]) -> int:
         os._exit(70)
 
 
-def _preload(names: list[str]) -> None:
-    """Import torch and the installed packages that the user's file names.
+def _preload(names: Sequence[str]) -> None:
+    """Import torch, or the installed packages that the user's file names.
 
     Only packages of the installation: the user's own modules must run afresh in each worker. A
     package that cannot be imported here fails again, with its message, in the worker.
     """
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # the other check poisons a fork
-    for name in (*_PRELOADED, *names):
+    for name in names:
         try:
             if name.partition(".")[0] not in _OPENS_DEVICE and _is_installed(name):
                 importlib.import_module(name)
