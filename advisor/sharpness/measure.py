@@ -30,7 +30,7 @@ from advisor.training.model_file.order import IndexStream, seed_everything
 from advisor.training.model_file.workload import Workload
 from advisor.training.training import Training
 
-#: Products that one eigenvalue is expected to take; on small networks it took 9 to 35.
+#: Products that one eigenvalue is expected to take; on small networks it took 8 to 33.
 EXPECTED_PRODUCTS = 25
 #: Samples beyond which the eigenvalue of the whole data is known well enough for a hint.
 _MOST_SAMPLES = 2048

@@ -77,7 +77,7 @@ def tell_cost() -> str:
     apart = [each for each in read("per_sample")["models"] if each.get("cost_ratio")]
     costs = tell_range((each["cost_ratio"] for each in apart), rough_ratio)
     return f"""* **Noise pass**: {tell_range((each["ratio"] for each in passes), ratio)} times plain forward and backward for each micro-batch, on {len(passes)} examples. Gradients of single samples would cost {costs} times as much on a CPU, which is why they are not used.
-* **Sharpness**: within {fine_percent(error)} of the converged eigenvalue after {products} products of the Hessian, on three examples, plain and in Adam's metric; a product takes {tell_range((each["product_ratio"] for each in eigenvalues), rough_ratio)} times a forward and backward.
+* **Sharpness**: within {error:.0e} of the converged eigenvalue after {products} products of the Hessian, on three examples, plain and in Adam's metric; a product takes {tell_range((each["product_ratio"] for each in eigenvalues), rough_ratio)} times a forward and backward.
 
 {tell_source("noise_cost", "per_sample", "sharpness")}"""
 
