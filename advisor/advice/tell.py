@@ -102,7 +102,7 @@ def _head_untrained(conclusions: Conclusions, advice: Recommendation | None) -> 
     largest, why = memory.max_micro_batch_size if memory else None, _why_none(conclusions)
     if largest is None or found is None or not found.points:
         more: tuple[str, ...] = ()
-        if plan is not None and plan.budget_s < plan.needed_s:
+        if not record.has_failed and plan is not None and plan.budget_s < plan.needed_s:
             more = (f"Raise --budget: this model takes about {format_duration(plan.needed_s)}.",)
         return Headline(answer=f"No batch size recommended: {why}", remarks=more, missing="")
     answer = "No advice on training"
@@ -216,7 +216,9 @@ def draw_up_screen(conclusions: Conclusions, *, is_verified: bool) -> Screen:
     headline, rows = head_run(conclusions), choose_rows(conclusions)
     unit = "sample" if record.workload is None else record.workload.sample_unit
     settings: tuple[str, ...] = ()
-    lines = list(headline.remarks[: len(headline.remarks) - len(record.failures)])
+    lines = list(headline.remarks)
+    if rows:  # else what failed is the answer
+        lines = lines[: len(lines) - len(record.failures)]
     if advice is not None and advice.basis not in {"untried", "stay"}:
         settings, ratio = advice.settings, advice.expected.time_ratio
         if lines and ratio is not None and ratio.point is not None and race and race.base:
@@ -258,7 +260,8 @@ def choose_next_step(conclusions: Conclusions, *, is_verified: bool) -> str:
     is_open = not pairs or any(pair.standing == "ahead" for pair in pairs)
     is_settled = race is not None and (race.winner is not None or race.does_base_train is False)
     is_open = advice is None or (is_open and not is_settled)
-    if plan is not None and is_open and plan.budget_s < plan.needed_s:
+    is_short = plan is not None and plan.budget_s < plan.needed_s
+    if plan is not None and is_short and is_open and not record.has_failed:
         return write_longer(record, plan.needed_s)
     ratios = [pair.time_ratio for pair in pairs if pair.time_ratio is not None]
     may_win = any(each.point is not None and each.point <= _MAY_BE for each in ratios)

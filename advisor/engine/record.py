@@ -75,6 +75,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     next_step: str | None = None
 
 
+#: Why a run stopped that the user stopped.
+INTERRUPTED = "interrupted"
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What every record holds; each kind adds a field for each of its keys (`Kind.record_type`)."""
 
@@ -91,6 +95,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[Failure, ...] = ()
     #: That the user's script wrote while it was measured, and that are there still.
     written_files: tuple[str, ...] = ()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something else than the user ended the run: a longer one would end so too."""
+        return self.stopped_because not in {None, INTERRUPTED}
 
     @property
     def why_missing(self) -> str:

@@ -21,7 +21,7 @@ from advisor.engine.budget import (
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.progress import Progress
-from advisor.engine.record import Failure, Record, Series, Slot
+from advisor.engine.record import INTERRUPTED, Failure, Record, Series, Slot
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Spec, resolve_limit
 from advisor.errors import AdvisorError, InternalError
@@ -105,7 +105,7 @@ class Run:
         try:
             yield
         except (AdvisorError, KeyboardInterrupt) as error:
-            why = error.message if isinstance(error, AdvisorError) else "interrupted"
+            why = error.message if isinstance(error, AdvisorError) else INTERRUPTED
             self._keep(complete=False, stopped_because=why)
             raise
         self._keep(complete=True)

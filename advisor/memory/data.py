@@ -10,6 +10,10 @@ from advisor.figures import Bytes, Count, Duration, Figure, Seconds, Size
 from advisor.predict.data import LimitedBy
 from advisor.predict.memory_trace import TRACED_STEPS
 
+#: Steps of a script that a probe takes at least: the first begins with the script, and one more
+#: does not show the optimizer's state beside a pass.
+LEAST_STEPS = 3
+
 #: `kernel` where one takes no batch of the size, whatever the memory; `refused` by the model.
 Outcome = Literal["fit", "oom", "kernel", "refused", "error", "timeout", "spill"]
 #: What led the search: a prediction from the model's trace, or the probes alone.

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from advisor.engine.worker.emitter import Emitter
 from advisor.engine.worker.failure import describe
-from advisor.memory.data import MemoryTask
+from advisor.memory.data import LEAST_STEPS, MemoryTask
 from advisor.memory.measure import MESSAGE_LENGTH, PeakObserver, add_peaks, open_gauge
 from advisor.training.data import WorkloadSpec
 from advisor.training.device_failure import is_out_of_memory
@@ -15,8 +15,6 @@ from advisor.training.devices import resolve_device
 from advisor.training.script.running import ScriptRun
 from advisor.units import count_of
 
-#: Fewer steps do not show the optimizer's state beside a pass.
-_LEAST_STEPS = 2
 _CAUGHT = "the script ran out of memory, and caught that"
 
 
@@ -31,8 +29,7 @@ def run(task: MemoryTask, emit: Emitter) -> None:
         times = tuple(observer.times_s[1:])
         if failure is not None:
             emit(replace(probe, message=failure))
-        elif len(times) < _LEAST_STEPS:
-            steps = len(observer.times_s)
+        elif (steps := len(observer.times_s)) < LEAST_STEPS:
             text = f"{task.workload.target} ended after {count_of(steps, 'step')}"
             emit(replace(probe, outcome="error", steps=steps, message=text))
         else:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.spec import Limits
-from advisor.memory.data import PROBES, MemoryConclusion, MemoryMethod, Probe
+from advisor.memory.data import LEAST_STEPS, PROBES, MemoryConclusion, MemoryMethod, Probe
 from advisor.memory.guided import GUIDED_LIMITS, choose_guided_size, is_refuted
 from advisor.memory.law import find_peaks, fit_memory
 from advisor.memory.refusals import (
@@ -92,7 +92,7 @@ def choose_next_micro_batch_size(
         is_open = size <= bounds.largest_allowed and size < min(too_big, default=inf)
         return size if is_open and size not in refused else None
     bounds = narrow_bounds(bounds, probes)
-    probes = [probe for probe in probes if probe.outcome != "refused"]
+    probes = [probe for probe in probes if probe.outcome not in {"refused", "error"}]
     guide = prediction if choose_method(probes, bounds, prediction) == "guided" else None
     # A refuted prediction has cost errors of its own.
     ooms = MAX_OOMS if prediction is None else GUIDED_LIMITS.ooms
@@ -110,8 +110,17 @@ def choose_next_micro_batch_size(
 
 
 def narrow_bounds(bounds: SearchBounds, probes: Sequence[Probe]) -> SearchBounds:
-    """Return the bounds with the sizes left that may run, where the model refused others."""
-    return replace(bounds, batch_multiple=lcm(bounds.batch_multiple, find_multiple(probes)))
+    """Return the bounds with the sizes left that may run, by what the model refused.
+
+    Of a script whose data ended early, those of which they last for a probe.
+    """
+    ends = (p.micro_batch_size * p.steps // LEAST_STEPS for p in probes if p.outcome == "error")
+    caps = [cap for cap in (bounds.max_micro_batch_size, *ends) if cap is not None]
+    return replace(
+        bounds,
+        batch_multiple=lcm(bounds.batch_multiple, find_multiple(probes)),
+        max_micro_batch_size=min(caps, default=None),
+    )
 
 
 def choose_method(
@@ -144,6 +153,7 @@ def conclude_memory(
     kernels = [probe.micro_batch_size for probe in trusted if probe.outcome == "kernel"]
     refused = [probe for probe in searched if probe.outcome == "refused"]
     ran = _find_largest(fits)
+    cap = bounds.max_micro_batch_size
     bounds = narrow_bounds(bounds, searched)
     failed_above = min((size for size in failed if ran is None or size > ran), default=None)
     is_closed = (
@@ -151,7 +161,8 @@ def conclude_memory(
     )
     limited_by: LimitedBy = "budget"
     if ran is not None and ran >= bounds.largest_allowed:
-        limited_by = "dataset" if bounds.max_micro_batch_size == dataset_size else "cap"
+        is_cap = cap != dataset_size and bounds.max_micro_batch_size == cap
+        limited_by = "cap" if is_cap else "dataset"
     elif failed_above is not None and (complete or is_closed or ran is None):
         limited_by = "kernel" if failed_above in kernels else "memory"
     elif complete and refused:

@@ -7,6 +7,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
+from advisor.memory.plan import MEMORY
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
 from advisor.race.compare import Comparison, compare_all, spread
 from advisor.race.data import UNTRAINED, BasePair, PairResult, Race, Standing
@@ -124,6 +125,9 @@ def _explain_untrained(conclusions: Conclusions, base: BasePair) -> str:
         samples = count_of(facts.dataset_size, "sample")
         return f"batch {size} is more than the dataset has, {samples}"
     if find_way(ways, size) is None:
+        memory = conclusions.of(MEMORY)
+        if memory is not None and size <= (memory.max_micro_batch_size or 0):
+            return f"batch {size} was not timed"
         return f"batch {size} does not fit and cannot be split"
     return record.get(UNTRAINED) or "your own pair was not trained before the run ended"
 

@@ -33,6 +33,7 @@ from advisor.training.script.running import ScriptRun
 from advisor.training.script.stream import StepStream
 from advisor.training.script.timed import TimedSteps
 from advisor.training.script.word import WordObserver
+from advisor.units import count_of
 
 #: The clock is read after as many steps as take about so long: it costs some microseconds.
 CLOCK_S = 0.001
@@ -158,6 +159,8 @@ def run(task: ThroughputTask, emit: Emitter) -> None:
         if script.sizes.workers:  # what they load comes in bursts: only the mean is the loop's
             timed.blocks = [block._replace(low_step_s=None) for block in timed.blocks]
         if not timed.blocks and not emit.goes_on:
+            message = f"{task.workload.target} ended after {count_of(script.stream.taken, 'step')}"
+            emit(make_probe(task, size, timed, outcome="error", message=message))
             return
         probe = make_probe(
             task,

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from advisor.engine.budget import COMPILING_OF_THROUGHPUT
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.run import Run
-from advisor.errors import DeviceError
+from advisor.errors import DeviceError, InconclusiveError, WorkloadError
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.given_batch import find_given_micro_batch
 from advisor.memory.plan import MEMORY
@@ -52,9 +52,11 @@ def run_throughput(run: Run) -> None:
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
         return
     plan = _choose_layout(run, _choose_sizes(run, memory.max_micro_batch_size))
-    why = "the budget is too short to time even one size"
-    if plan is not None:
-        why = _run_sessions(run, plan)
+    if plan is None:
+        late = InconclusiveError("the budget is too short to time even one size")
+        run.keep_failure("throughput", late)
+        return
+    why = _run_sessions(run, plan)
     if why:
         run.progress.note(f"throughput: {why}")
 
@@ -109,9 +111,10 @@ def _choose_sizes(run: Run, largest: int) -> tuple[int, ...]:
 
 
 def _list_runnable(run: Run, sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return the sizes that the model runs, without those that ran out of memory when timed."""
+    """Return the sizes that the model runs, without those that failed when timed."""
     probes = run.record.all(PROBES)
-    failed = {p.micro_batch_size for p in probes if (p.stage, p.outcome) == ("throughput", "oom")}
+    timed = (probe for probe in probes if probe.stage == "throughput")
+    failed = {probe.micro_batch_size for probe in timed if probe.outcome != "fit"}
     return tuple(size for size in sizes if may_run(size, probes) and size not in failed)
 
 
@@ -150,16 +153,33 @@ def _run_sessions(run: Run, plan: SessionPlan) -> str:
         budget_s = max(stage_left_s, each_s) / (plan.sessions - session)
         try:
             _time_session(run, plan, session, budget_s=budget_s)
-        except WorkerTimeoutError:
-            return "a session took longer than the time left"
+        except WorkerTimeoutError as error:
+            if _list_timed(run):
+                return "a session took longer than the time left"
+            run.keep_failure("throughput", error)  # it says where the user's code stood
+            return ""
         except DeviceError as error:
             if not _list_timed(run):
                 raise
             return error.message
+        _refuse_short(run)
         found = run.of(THROUGHPUT)
         if found is not None and found.points:
             plan = plan._replace(sizes=_choose_next(run, found, session))
     return ""
+
+
+def _refuse_short(run: Run) -> None:
+    """Raise WorkloadError for a script that ends before a block was timed, at its own batch."""
+    own, timed = run.facts.base_batch_size, {each.micro_batch_size for each in _list_timed(run)}
+    for probe in run.record.all(PROBES):
+        size, how = probe.micro_batch_size, (probe.stage, probe.outcome)
+        if how == ("throughput", "error") and size not in timed and (size == own or not timed):
+            raise WorkloadError(
+                f"{probe.message} of batch {size}, too few to time a block of them",
+                next_step="Let it run for more steps or epochs: each start ends by itself once "
+                "enough were seen.",
+            )
 
 
 def _time_session(run: Run, plan: SessionPlan, session: int, *, budget_s: float) -> None:

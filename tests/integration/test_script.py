@@ -139,3 +139,28 @@ def test_a_filling_is_told_by_the_environment_too(runner):
     spec = make_script("swallows")
     (sight,) = runner.run(ScriptTask(workload=spec, filling=Filling(batch_size=24)), timeout_s=60)
     assert sight.input_shape == (24, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [(2, "after 2 steps, too few to measure"), (9, "after 9 steps of batch 16, too few to time")],
+)
+def test_a_script_that_ends_too_soon_says_after_how_many_steps(run_command, tmp_path, steps, said):
+    script = tmp_path / "short.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from torch.utils.data import DataLoader, TensorDataset\n"
+        "model = torch.nn.Linear(8, 1)\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.01)\n"
+        "data = TensorDataset(torch.randn(400, 8), torch.randn(400, 1))\n"
+        "loader = DataLoader(data, int(sys.argv[1]) if sys.argv[1:] else 16)\n"
+        f"for (inputs, targets), _ in zip(loader, range({steps})):\n"
+        "    optimizer.zero_grad()\n"
+        "    torch.nn.functional.mse_loss(model(inputs), targets).backward()\n"
+        "    optimizer.step()\n"
+    )
+    result = run_command("probe", script, "--budget", "1m", "--", "{batch_size=16}")
+    assert result.exit_code == 5
+    assert f"short.py ended {said}" in " ".join(result.stderr.split())
+    assert "Raise --budget" not in result.output

@@ -75,6 +75,11 @@ class StepStream:
         rates = self.given_rates
         return to_number(rates[find_leading(rates)]) if rates else None
 
+    @property
+    def taken(self) -> int:
+        """Steps done, with those that are being timed."""
+        return self.count + (self.timed.count - self.timed.count_left() if self.timed else 0)
+
     def detach(self) -> None:
         """Have no observer see the steps that come."""
         self._observers, self._most_steps = (), None

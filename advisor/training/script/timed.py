@@ -17,6 +17,7 @@ class TimedSteps:
         count: How many they are.
         every: After how many the clock is read.
         splits: Whether the optimizer's own part is timed, and waits for data.
+        count_left: Returns how many are to come.
         ends_s: When each of these groups of steps ended.
         optimizer_s: What the optimizer took of all steps, without its closure.
     """
@@ -24,6 +25,7 @@ class TimedSteps:
     def __init__(self, optimizer: Optimizer, count: int, *, every: int, splits: bool) -> None:
         self._optimizer, self.count, self.splits = optimizer, count, splits
         self.every = every
+        self.count_left: Callable[[], int] = lambda: count
         self.ends_s: list[float] = []
         self.optimizer_s = self._began_s = 0.0
 
@@ -42,6 +44,7 @@ class TimedSteps:
         own, ends_s, now = self._optimizer, self.ends_s, time.perf_counter
         every, left = self.every, self.count
         due = left - every
+        self.count_left = lambda: left
 
         def see(optimizer: Any, args: Any, kwargs: Any) -> None:
             nonlocal left, due

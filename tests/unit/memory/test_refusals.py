@@ -70,3 +70,29 @@ def test_memory_still_ends_a_search_among_them():
 def test_without_refusals_every_size_may_run():
     _, probes = search(lambda size: True)
     assert all(may_run(size, probes) for size in range(1, 2000))
+
+
+@pytest.mark.parametrize(("samples", "largest"), [(2000, 666), (400, 133)])
+def test_a_script_whose_data_end_early_is_searched_to_where_they_last(samples, largest):
+    bounds = SearchBounds(
+        min_micro_batch_size=1,
+        max_micro_batch_size=samples,
+        capacity_bytes=1 << 40,
+        base_micro_batch_size=16,
+    )
+    probes = []
+    while (size := choose_next_micro_batch_size(probes, bounds)) is not None:
+        steps = samples // size
+        probes.append(
+            Probe(
+                stage="memory",
+                session=len(probes),
+                micro_batch_size=size,
+                outcome="fit" if steps >= 3 else "error",
+                steps=min(steps, 3),
+                forward_backward_peak_bytes=8 * MIB + size if steps >= 3 else None,
+            )
+        )
+        assert len(probes) < 12
+    found = conclude_memory(probes, bounds, headroom_bytes=0, dataset_size=samples)
+    assert (found.max_micro_batch_size, found.limited_by) == (largest, "dataset")

@@ -132,6 +132,18 @@ def test_later_sessions_leave_out_what_cannot_matter_and_keep_the_users_size():
     assert set(choose_refinement(found)) < set(choose_next(found, session=0, kept=()))
 
 
+@given(
+    sizes=st.sets(st.integers(1, 4096), min_size=1, max_size=9).map(sorted),
+    half=st.floats(1.0, 1e4),
+    multiple=st.sampled_from((1, 16)),
+)
+def test_whatever_was_timed_the_next_sizes_are_between_its_ends(sizes, half, multiple):
+    found = curve(affine(1e-3 * half, 1e-3), sizes)
+    chosen = choose_next(found, session=0, kept=(), batch_multiple=multiple)
+    assert (chosen[0], chosen[-1]) == (sizes[0], sizes[-1])
+    assert all(size % multiple == 0 for size in set(chosen) - set(sizes))
+
+
 def test_where_sessions_contradict_each_other_the_last_doubling_comes_first():
     found = curve(affine(6e-3, 1e-3), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
     gain = Estimate(0.02, -0.3, 0.4)

@@ -3,9 +3,10 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from advisor.device.data import DeviceFacts, Telemetry
-from advisor.engine.ends import WorkerDeathError
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.run import Run
 from advisor.engine.spec import Limits, Spec
 from advisor.memory.data import Probe
@@ -19,11 +20,12 @@ from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_r
 class Machine:
     """Times sizes as planned, or `slowdown` times as long, on a clock of its own.
 
-    The kernel kills what times more than `most` samples.
+    The kernel kills what times more than `most` samples; the user's code hangs after `sessions`.
     """
 
-    def __init__(self, slowdown, most=10**9):
+    def __init__(self, slowdown, most=10**9, sessions=10**9):
         self.slowdown, self.most, self.now_s, self.tasks = slowdown, most, 0.0, []
+        self.sessions = sessions
 
     def monotonic(self):
         return self.now_s
@@ -34,6 +36,8 @@ class Machine:
 
     def run(self, task, *, timeout_s, on_result):
         self.tasks.append(task)
+        if task.session >= self.sessions:
+            raise WorkerTimeoutError("it stood at train.py:16", next_step="Look there.")
         for size in task.micro_batch_sizes:
             if size > self.most:
                 text = "the worker was killed (SIGKILL)"
@@ -62,10 +66,14 @@ def time_sizes(monkeypatch, slowdown, budget_s=120.0, **more):
     monkeypatch.setattr("advisor.throughput.stage.time", clock)
     spec = Spec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
     run = open_run(spec, runner=machine, progress=notes, save=lambda record: None)
-    run.record = make_record(FACTS, probes=make_probes(sessions=1))
+    probes = make_probes(sessions=1)
+    if more.get("sessions") == 0:
+        probes = [replace(probe, stage="memory", steps=3) for probe in probes]
+    run.record = make_record(FACTS, probes=tuple(probes))
     device = DeviceFacts(kind="cpu", name="It", memory_bytes=1 << 30, available_bytes=1 << 30)
     monkeypatch.setattr(Run, "environment", property(lambda self: SimpleNamespace(device=device)))
     run_throughput(run)
+    machine.failures = run.record.failures
     return machine, notes.notes
 
 
@@ -93,3 +101,22 @@ def test_a_size_that_the_kernel_kills_is_left_out_and_the_others_are_timed(monke
 def test_the_smallest_size_killed_is_no_answer(monkeypatch):
     with pytest.raises(WorkerDeathError):
         time_sizes(monkeypatch, 1.0, most=0)
+
+
+def test_code_that_hangs_from_the_start_is_told_with_its_place(monkeypatch):
+    machine, _ = time_sizes(monkeypatch, 1.0, sessions=0)
+    (failure,) = machine.failures
+    assert (failure.stage, failure.message) == ("throughput", "it stood at train.py:16")
+
+
+def test_what_hangs_once_it_was_timed_leaves_the_figures(monkeypatch):
+    machine, notes = time_sizes(monkeypatch, 1.0, sessions=1)
+    assert machine.failures == ()
+    assert notes == ["throughput: a session took longer than the time left"]
+
+
+def test_a_budget_too_short_for_one_size_is_a_reason(monkeypatch):
+    machine, _ = time_sizes(monkeypatch, 1.0, budget_s=1e-3)
+    assert [each.message for each in machine.failures] == [
+        "the budget is too short to time even one size"
+    ]
