@@ -12,7 +12,7 @@ from advisor.engine.document import read_record
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
 from advisor.errors import InconclusiveError, UsageError
-from advisor.gate.question import BASELINE, CHECK
+from advisor.gate.stage import BASELINE, CHECK
 from advisor.growth.question import make_question as make_growth
 from advisor.loader.question import QUESTION as LOADER
 from advisor.memory.data import PROBES
@@ -22,14 +22,14 @@ from advisor.noise.data import NOISE_BATCHES
 from advisor.noise.question import QUESTION as NOISE
 from advisor.noise_floor.question import KIND as SELF_COMPARISON
 from advisor.ranks.question import QUESTION as RANKS
-from advisor.rate.question import KIND as LR_RANGE
+from advisor.rate.range_stage import KIND as LR_RANGE
 from advisor.sharpness.question import QUESTION as SHARPNESS
 from advisor.soak.question import make_question as make_soak
-from advisor.throughput.question import QUESTION as THROUGHPUT
-from advisor.throughput.question import SPEED
-from advisor.variants.question import QUESTION as VARIANTS
+from advisor.throughput.stage import QUESTION as THROUGHPUT
+from advisor.throughput.stage import SPEED
+from advisor.variants.stage import QUESTION as VARIANTS
 from advisor.verify.plan import VERIFICATION_TOPIC
-from advisor.verify.question import QUESTION as VERIFICATION
+from advisor.verify.stage import QUESTION as VERIFICATION
 
 
 def _is_worth_telling(record: Record, error: BaseException) -> bool:

@@ -59,7 +59,7 @@ def record(
     from advisor.cli.drive import Output, drive
     from advisor.gate import stage, store, worktrees
     from advisor.gate.data import OCCASIONS
-    from advisor.gate.question import BASELINE
+    from advisor.gate.stage import BASELINE
 
     asked = store.Asked(
         path=recorded.baseline,
@@ -119,7 +119,7 @@ def keep(record: "Record", occasions: "tuple[Occasion, ...]", asked: "Asked") ->
     from advisor.engine.record import Record
     from advisor.gate import store
     from advisor.gate.data import OCCASIONS
-    from advisor.gate.question import BASELINE
+    from advisor.gate.stage import BASELINE
 
     shared = {name: getattr(record, name) for name in Record.__struct_fields__}
     own = {"kind": BASELINE.name, OCCASIONS.name: occasions}

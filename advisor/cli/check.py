@@ -60,7 +60,7 @@ def check(
     from advisor.gate import stage, store, worktrees
     from advisor.gate.data import GATES_STACK, NEW, OLD_NAME, POLICY
     from advisor.gate.plan import COMPARISON
-    from advisor.gate.question import CHECK
+    from advisor.gate.stage import CHECK
 
     policies = read_policies(Path.cwd())
     output = Output(results, reads=(training.model,), also=files)

@@ -60,8 +60,8 @@ def compare(
     from advisor.engine.record import open_record
     from advisor.engine.spec import Spec
     from advisor.gate.data import GATES_STACK, NEW, OLD, OLD_NAME, POLICY
-    from advisor.gate.question import CHECK
     from advisor.gate.reading import choose_common_size, read_occasions
+    from advisor.gate.stage import CHECK
     from advisor.questions import KINDS
     from advisor.training.data import WorkloadSpec
 

@@ -68,7 +68,7 @@ class GateFiles:
 
 
 def _show_on_github(conclusions: "Conclusions") -> None:
-    from advisor.gate.question import CHECK
+    from advisor.gate.stage import CHECK
     from advisor.report import ci
     from advisor.report.markdown import render_markdown
 

@@ -8,7 +8,7 @@ from advisor.cli.failures import reporting_failures
 from advisor.cli.nodes import Ranks, find_nodes, follow_leader
 from advisor.cli.options import Allowed, Results, Training, make_spec, option
 from advisor.cli.quantities import parse_rate
-from advisor.cli.script import read_workload, refuse_for_script
+from advisor.cli.script import read_workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,11 @@ def lr_range(
     """
     nodes = find_nodes(ranks)
     workload = read_workload(training, ranks, nodes)
-    asked = {"precision": training.precision != "fp32", "set": bool(training.settings)}
-    refuse_for_script(workload.script, **asked)
     follow_leader(nodes, workload)
     output = Output(results, reads=(training.model,))
 
-    from advisor.rate.question import KIND
     from advisor.rate.range_data import RANGE, RangePlan
+    from advisor.rate.range_stage import KIND
 
     plan = ((RANGE, RangePlan(**vars(tested))),)
     drive(KIND, make_spec(workload, allowed), output, asked=plan, nodes=nodes)

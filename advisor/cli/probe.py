@@ -9,7 +9,7 @@ from advisor.cli.nodes import Ranks, find_nodes, follow_leader
 from advisor.cli.options import Allowed, CompiledTraining, Results, flag, make_spec, option
 from advisor.cli.quantities import parse_duration
 from advisor.cli.scenario import OnPaper, build_scenario
-from advisor.cli.script import read_workload, refuse_for_script
+from advisor.cli.script import read_workload
 from advisor.cli.variants import parse_variants
 
 
@@ -108,13 +108,11 @@ def probe(
     variants = parse_variants(training.precision, training.compile_model)
     nodes = find_nodes(ranks)
     workload = read_workload(
-        training, ranks, nodes, variant=variants[0], base_batch_size=training.base_batch_size
-    )
-    refuse_for_script(
-        workload.script,
-        precision=training.precision != "fp32",
-        compile=training.compile_model != "off",
-        set=bool(training.settings),
+        training,
+        ranks,
+        nodes,
+        variant=variants[0],
+        base_batch_size=training.base_batch_size,
         checkpoint=bool(allowed.checkpoints),
         sharpness=allowed.sharpness,
         no_loader=allowed.no_loader,

@@ -35,18 +35,28 @@ def read_workload(
     *,
     variant: "Variant | None" = None,
     base_batch_size: int | None = None,
+    **asked: bool,
 ) -> "WorkloadSpec":
     """Return what to train, in this way, or in the one that the options name.
 
+    `asked` says of further options whether they are given, by name: a script takes none of them.
+
     Raises:
         typer.BadParameter: An option names several ways, or none that there is.
-        UsageError: It is a script, and nothing tells it the batch.
+        UsageError: It is a script, and nothing tells it the batch, or an option is not for it.
     """
     from advisor.training.data import WorkloadSpec
 
     variant = variant or parse_variant(training.precision, training.compile_model)
     count = 1 if ranks is None else ranks.nproc_per_node
     script, target = make_script(training, count, nodes), training.model
+    if script is not None:
+        _refuse_for_script(
+            precision=training.precision != "fp32",
+            compile=training.compile_model != "off",
+            set=bool(training.settings),
+            **asked,
+        )
     if script is None and ranks is not None and (count > 1 or nodes is not None):
         script = spread_model_file(training, variant, ranks.strategy, count, nodes)
         target = RANKED_MODULE
@@ -115,10 +125,10 @@ def _escape(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def refuse_for_script(script: "Script | None", **asked: bool) -> None:
+def _refuse_for_script(**asked: bool) -> None:
     """Raise UsageError where something is asked of a user's script that it alone decides."""
     named = [f"--{name.replace('_', '-')}" for name, is_asked in asked.items() if is_asked]
-    if named and script is not None and not script.model_file:
+    if named:
         raise UsageError(
             f"{' and '.join(named)}: a script trains in its own way",
             next_step="Leave the option out, or set it in the script's own arguments, after --.",

@@ -65,8 +65,7 @@ def verify(
     from advisor.engine.kept import resolve
     from advisor.questions import RUN, read_run
     from advisor.verify.data import VerifySpec
-    from advisor.verify.question import VERIFIED
-    from advisor.verify.stage import run_verify
+    from advisor.verify.stage import VERIFIED, run_verify
 
     refuse_script(model, "verify")
     run = resolve(run, "run")

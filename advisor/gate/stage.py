@@ -8,17 +8,22 @@ from functools import partial
 from msgspec.structs import replace
 
 from advisor import __version__
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.ends import WorkerTimeoutError
+from advisor.engine.question import Kind, Question
 from advisor.engine.record import Series, Slot
 from advisor.engine.run import Run
 from advisor.errors import InconclusiveError, NoBaselineError
 from advisor.gate import store
 from advisor.gate.data import (
+    GATES_STACK,
     IN_TURNS,
     KNOWN_SPREAD,
     NEW,
     OCCASIONS,
     OLD,
+    OLD_NAME,
+    POLICY,
     CountTask,
     Occasion,
     Peak,
@@ -29,10 +34,11 @@ from advisor.gate.data import (
 from advisor.gate.plan import COMPARISON, find_largest_size, is_decided
 from advisor.gate.reading import make_peak, make_session, read_setting
 from advisor.gate.setting import list_stack
+from advisor.gate.tell import draw_up_screen, head_comparison, tell_comparison
+from advisor.gate.tell_baseline import head_baseline, tell_baseline
 from advisor.gate.verdict import LOOKS
 from advisor.memory.data import MemoryTask
-from advisor.throughput.data import ThroughputTask
-from advisor.throughput.stage import BLOCK_S
+from advisor.throughput.stage import make_task
 from advisor.training.data import WorkloadFacts
 
 #: Timed blocks of a session.
@@ -199,13 +205,8 @@ def _time_session(run: Run, side: Side, size: int, number: int, what: str) -> Se
     run.progress.stage(what, left_s=run.left_s)
     if run.is_spent:
         return None
-    task = ThroughputTask(
-        workload=side.workload,
-        micro_batch_sizes=(size,),
-        session=number,
-        block_s=BLOCK_S[run.environment.device.kind],
-        rounds=_ROUNDS,
-        budget_s=run.left_s,
+    task = make_task(
+        run, workload=side.workload, micro_batch_sizes=(size,), session=number, rounds=_ROUNDS
     )
     with run.runner.watched(run.environment.device, session=number) as read_telemetry:
         try:
@@ -215,3 +216,38 @@ def _time_session(run: Run, side: Side, size: int, number: int, what: str) -> Se
                 raise
             return None
         return make_session(probe, read_telemetry())
+
+
+BASELINE = Kind(
+    name="baseline",
+    noun="baseline",
+    command="baseline record",
+    questions=(
+        Question(name="baseline", keys=(OCCASIONS,), run=record_baseline, tell=tell_baseline),
+    ),
+    headline=head_baseline,
+    is_worth_telling=lambda record, _: bool(record.all(OCCASIONS)),
+    answers_in_rows=True,
+)
+
+
+CHECK = Kind(
+    name="check",
+    noun="check",
+    command="check",
+    questions=(
+        Question(
+            name="check",
+            keys=(OLD, NEW, OLD_NAME, POLICY, GATES_STACK, IN_TURNS, KNOWN_SPREAD),
+            topics=(COMPARISON,),
+            check=load_baseline,
+            run=run_check,
+            tell=tell_comparison,
+        ),
+    ),
+    headline=head_comparison,
+    screen=draw_up_screen,
+    is_worth_telling=lambda record, _: bool(
+        (found := Conclusions(record).of(COMPARISON)) and found.verdicts
+    ),
+)

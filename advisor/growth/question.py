@@ -4,6 +4,7 @@ It is told with the advice, which stands above it and says what is open.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from advisor.engine.question import Question
 from advisor.engine.run import Run
@@ -82,9 +83,5 @@ def continue_growth(run: Run, find_open: Callable[[Run], Growth | None]) -> bool
     )
     before = run.record.all(GROWTH_BRANCHES)
     with run.noting_ends("schedule"):
-        run.runner.run(
-            task,
-            timeout_s=run.left_s,
-            on_result=lambda branch: run.add(GROWTH_BRANCHES, branch),
-        )
+        run.runner.run(task, timeout_s=run.left_s, on_result=partial(run.add, GROWTH_BRANCHES))
     return run.record.all(GROWTH_BRANCHES) != before

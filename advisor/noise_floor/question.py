@@ -9,8 +9,8 @@ from advisor.memory.data import PROBES
 from advisor.noise_floor.data import MICRO_BATCH_SIZE
 from advisor.noise_floor.plan import NOISE_FLOOR, PARTS
 from advisor.noise_floor.tell import head_noise_floor, tell_noise_floor
-from advisor.throughput.data import TELEMETRY, ThroughputTask
-from advisor.throughput.stage import BLOCK_S, run_session
+from advisor.throughput.data import TELEMETRY
+from advisor.throughput.stage import make_task, run_session
 
 #: Sessions: fewer tell no spread, more tell nothing new.
 _LEAST_SESSIONS, _MOST_SESSIONS = 4, 20
@@ -29,14 +29,7 @@ def run_noise_floor(run: Run) -> None:
         if run.is_spent:
             break
         run.progress.stage(f"session {session + 1} of {_MOST_SESSIONS}", left_s=run.left_s)
-        task = ThroughputTask(
-            workload=run.spec.workload,
-            micro_batch_sizes=(size,),
-            session=session,
-            block_s=BLOCK_S[run.environment.device.kind],
-            rounds=_ROUNDS,
-            budget_s=run.left_s,
-        )
+        task = make_task(run, micro_batch_sizes=(size,), session=session, rounds=_ROUNDS)
         try:
             run_session(run, (task,))
         except WorkerTimeoutError:

@@ -11,8 +11,7 @@ from advisor.memory.plan import MEMORY
 from advisor.ranks.data import RANK_PROBES, RankProbe
 from advisor.ranks.plan import RANKS, list_numbers
 from advisor.ranks.tell import tell_ranks
-from advisor.throughput.data import ThroughputTask
-from advisor.throughput.stage import BLOCK_S
+from advisor.throughput.stage import make_task
 from advisor.training.data import Script
 
 #: Turns in which every number is timed; with less there is no interval.
@@ -33,11 +32,11 @@ def run_ranks(run: Run) -> None:
             if time.monotonic() > ends_s:
                 return
             run.progress.stage(f"ranks: {number}", left_s=run.left_s)
-            task = ThroughputTask(
+            task = make_task(
+                run,
                 workload=replace(run.spec.workload, script=_take_fewer(script, number)),
                 micro_batch_sizes=(size // script.ranks * number,),
                 session=turn,
-                block_s=BLOCK_S[run.environment.device.kind],
                 rounds=1,
                 budget_s=run.share_s("ranks") / (_TURNS * len(numbers)),
             )

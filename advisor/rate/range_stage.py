@@ -8,20 +8,24 @@ from msgspec.structs import replace
 
 from advisor.engine.budget import RANGE_OF_LEFT, TRIAL_OF_LEFT
 from advisor.engine.ends import WorkerTimeoutError
+from advisor.engine.question import Kind, Question
 from advisor.engine.record import Series
 from advisor.engine.run import Run
 from advisor.errors import AdvisorError, UsageError
 from advisor.rate.conclude import (
     FIRST_TRIAL_SEED,
+    LEARNING_RATE,
     LEAST_SEEDS,
+    LR_RANGE,
     Verdict,
     choose_next_rate,
     judge_alone,
     needs_range,
 )
 from advisor.rate.data import TRIALS, BranchTask, Candidate, TrialTask
-from advisor.rate.range_data import LR_RANGES, LrRangeTask, RangePlan
+from advisor.rate.range_data import LR_RANGES, RANGE, LrRangeTask, RangePlan
 from advisor.rate.range_test import conclude_lr_range
+from advisor.rate.tell import draw_up_screen, head_lr_range, tell_lr_range
 from advisor.training.data import WorkloadFacts
 
 #: The batch where neither the user nor the model file names one.
@@ -240,3 +244,27 @@ def run_starts(
         for start in starts
         for result in run.runner.run(start, timeout_s=run.left_s, on_result=keep)
     )
+
+
+def plan_range(run: Run) -> None:
+    """Keep what is to be tested."""
+    run.set(RANGE, resolve_plan(run.record.get(RANGE) or RangePlan(), run.facts))
+
+
+QUESTION = Question(
+    name="lr-range",
+    keys=(RANGE, LR_RANGES, TRIALS),
+    topics=(LR_RANGE, LEARNING_RATE),
+    check=plan_range,
+    run=lambda run: search_rate(run, run.record.get(RANGE) or RangePlan()),
+    tell=tell_lr_range,
+)
+KIND = Kind(
+    name="lr-range",
+    noun="range test",
+    command="lr-range",
+    questions=(QUESTION,),
+    headline=head_lr_range,
+    screen=draw_up_screen,
+    is_worth_telling=lambda record, _: bool(record.all(LR_RANGES)),
+)

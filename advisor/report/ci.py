@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 from advisor.engine.conclusions import Conclusions
 from advisor.gate.data import NEW, Metric, Outcome, Verdict, merge
 from advisor.gate.plan import COMPARISON
-from advisor.gate.question import CHECK
+from advisor.gate.stage import CHECK
 from advisor.gate.tell import NAMES, head_comparison, say_metric, say_outcome
 from advisor.gate.verdict import estimate_level
 from advisor.report.encoding import hide_controls

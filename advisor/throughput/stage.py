@@ -7,11 +7,13 @@ own: it would find memory in the C heap that larger ones freed, and a loop of it
 import signal
 import time
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
 from advisor.engine.budget import COMPILING_OF_THROUGHPUT
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.errors import DeviceError, InconclusiveError, WorkloadError
 from advisor.memory.data import PROBES, Probe
@@ -29,6 +31,7 @@ from advisor.throughput.plan import (
 )
 from advisor.throughput.saturation import LEAST_SIZES, is_settled
 from advisor.throughput.step_time import estimate_compile_s, read_probes
+from advisor.throughput.tell import brief_throughput, tell_speed, tell_throughput
 
 #: Until a worker is ready: on a GPU it makes a context and loads kernels.
 _START_S = {"cpu": 0.3, "cuda": 5.0, "mps": 3.0}
@@ -187,17 +190,22 @@ def _time_session(run: Run, plan: SessionPlan, session: int, *, budget_s: float)
     told = f"{session + 1} of {plan.sessions}" if session < plan.sessions else f"{session + 1}"
     run.progress.stage(f"throughput: session {told}", left_s=run.left_s)
     ran = {probe.micro_batch_size for probe in run.record.all(PROBES) if probe.outcome == "fit"}
-    task = ThroughputTask(
-        workload=run.spec.workload,
+    task = make_task(
+        run,
         micro_batch_sizes=plan.sizes,
         session=session,
-        block_s=BLOCK_S[run.environment.device.kind],
         least_steps=plan.least_steps,
         rounds=plan.rounds,
         budget_s=budget_s,
         untried=tuple(size for size in plan.sizes if size not in ran),
     )
     run_session(run, split_by_size(task) if plan.is_apart else (task,))
+
+
+def make_task(run: Run, **settings: Any) -> ThroughputTask:
+    """Return a session's task with these settings, in blocks as long as the device needs."""
+    settings = {"workload": run.spec.workload, "budget_s": run.left_s, **settings}
+    return ThroughputTask(block_s=BLOCK_S[run.environment.device.kind], **settings)
 
 
 def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
@@ -274,3 +282,16 @@ def _choose_plan(
         wanted_steps=_WANTED_STEPS if kind == "cpu" else 1,
     )
     return plan and plan._replace(is_apart=is_apart)
+
+
+QUESTION = Question(
+    name="throughput",
+    keys=(TELEMETRY,),
+    topics=(THROUGHPUT,),
+    run=run_throughput,
+    more=time_once_more,
+    tell=tell_throughput,
+    brief=brief_throughput,
+)
+#: What the sessions say beside the curve; nothing runs for it.
+SPEED = Question(name="speed", tell=tell_speed)

@@ -20,6 +20,7 @@ from advisor.engine.budget import (
 )
 from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.progress import Progress
+from advisor.engine.question import Question
 from advisor.engine.record import open_record
 from advisor.engine.run import Run
 from advisor.errors import AdvisorError
@@ -33,6 +34,7 @@ from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, re
 from advisor.training.data import Variant
 from advisor.variants.data import VARIANTS, VariantRecord, copy_stages
 from advisor.variants.plan import VARIANTS_TOPIC, find_unavailable
+from advisor.variants.tell import tell_variants
 
 #: Starts from which each variant trains.
 _SEEDS = (0, 1, 2)
@@ -208,3 +210,14 @@ def _train(
     except AdvisorError as error:
         return error.message
     return None if losses else f"batch {task.micro_batch_size} ran out of memory"
+
+
+QUESTION = Question(
+    name="variants",
+    keys=(VARIANTS,),
+    topics=(VARIANTS_TOPIC,),
+    check=reserve_time,
+    run=run_variants,
+    tell=tell_variants,
+    fails_alone=True,
+)

@@ -1,5 +1,6 @@
 """`verify`: branches from one state at several batches, to test a saved run's recommendation."""
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable
@@ -15,12 +16,20 @@ from advisor.engine.conclusions import Conclusions
 from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.opening import InspectTask
 from advisor.engine.progress import Progress
+from advisor.engine.question import Kind, Question
 from advisor.engine.record import Record
 from advisor.engine.runner import Runner
 from advisor.errors import UsageError
 from advisor.training.data import Target, WorkloadFacts, WorkloadSpec, parse_target
 from advisor.verify.data import VERIFICATION, Origin, VerificationBranch, VerifySpec
+from advisor.verify.plan import VERIFICATION_TOPIC
 from advisor.verify.tasks import Plan
+from advisor.verify.tell import (
+    brief_verification,
+    draw_up_screen,
+    head_verification,
+    tell_verification,
+)
 
 #: A branch that runs when the time is up may end within this.
 _GRACE_S = 60.0
@@ -158,3 +167,22 @@ def _require_same(stored: WorkloadFacts, found: WorkloadFacts) -> None:
                 f"the run is of another model: {what}: {before} in the run, {now} in the file",
                 next_step="Give the model file of this run, or probe this one.",
             )
+
+
+QUESTION = Question(
+    name="verification",
+    keys=(VERIFICATION,),
+    topics=(VERIFICATION_TOPIC,),
+    tell=tell_verification,
+    brief=brief_verification,
+)
+#: A run as `verify` shows it: by what the branches say, without what it rests on.
+VERIFIED = Kind(
+    name="run",
+    noun="verified run",
+    command="verify",
+    questions=(dataclasses.replace(QUESTION, brief=None),),
+    headline=head_verification,
+    screen=draw_up_screen,
+    is_worth_telling=lambda *_: True,
+)

@@ -7,7 +7,7 @@ from advisor.engine.document import encode_document
 from advisor.engine.record import open_record
 from advisor.engine.spec import Spec
 from advisor.gate.data import NEW, OCCASIONS, OLD, Revision
-from advisor.gate.question import BASELINE, CHECK
+from advisor.gate.stage import BASELINE, CHECK
 from advisor.training.data import WorkloadSpec
 from tests.unit.gate.sides import SETTING, make_occasion
 from tests.unit.samples import make_facts

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from advisor.errors import InconclusiveError, NoBaselineError, RegressionError
 from advisor.gate.data import IN_TURNS, KNOWN_SPREAD, OLD_NAME, POLICY, Policy
-from advisor.gate.question import CHECK
+from advisor.gate.stage import CHECK
 from advisor.gate.tell import head_comparison
 from advisor.gate.tell_baseline import describe_baseline
 from advisor.report.console import draw_part, write_report

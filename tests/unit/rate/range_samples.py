@@ -9,8 +9,8 @@ from advisor.engine.record import open_record
 from advisor.engine.spec import Spec
 from advisor.loader.data import LoopTask
 from advisor.rate.conclude import FIRST_TRIAL_SEED
-from advisor.rate.question import KIND
 from advisor.rate.range_data import LrRangeCurve, LrRangeTask, RangePlan
+from advisor.rate.range_stage import KIND
 from advisor.rate.range_test import LossGuard, conclude_lr_range
 from advisor.training.data import WorkloadSpec
 from tests.unit.report.sample_run import build_environment

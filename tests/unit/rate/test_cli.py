@@ -9,8 +9,8 @@ from advisor.engine.document import json_schema, read_record
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, UsageError, WorkloadError
 from advisor.questions import KINDS, read_run
-from advisor.rate.question import KIND
 from advisor.rate.range_data import RANGE, RangePlan
+from advisor.rate.range_stage import KIND
 from advisor.training.data import WorkloadSpec
 from tests.unit.rate.range_samples import build_lr_range, draw_curves
 

@@ -7,8 +7,8 @@ from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.spec import Spec
 from advisor.errors import WorkloadError
 from advisor.rate.conclude import LEARNING_RATE
-from advisor.rate.question import KIND
 from advisor.rate.range_data import RANGE, RangePlan
+from advisor.rate.range_stage import KIND
 from advisor.training.data import WorkloadSpec
 from tests.unit.doubles import Notes
 from tests.unit.rate.range_samples import RangeRunner

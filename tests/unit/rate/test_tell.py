@@ -2,7 +2,7 @@ import pytest
 
 from advisor.engine.conclusions import Conclusions
 from advisor.rate.conclude import LEARNING_RATE
-from advisor.rate.question import KIND
+from advisor.rate.range_stage import KIND
 from advisor.rate.tell import describe_learning_rate, head_lr_range, tell_lr_range
 from advisor.report.console import write_report
 from advisor.report.page import render_page

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from advisor.gate.data import POLICY, Policy
-from advisor.gate.question import CHECK
+from advisor.gate.stage import CHECK
 from advisor.report import ci
 from advisor.report.markdown import render_markdown
 from tests.unit.gate.checked import PEAKS, check, make_side

@@ -17,7 +17,7 @@ from advisor.noise.data import NoiseConclusion
 from advisor.noise.tell import describe_noise
 from advisor.questions import RUN
 from advisor.rate.data import LearningRate, OptimizerChanges
-from advisor.rate.question import KIND as LR_RANGE
+from advisor.rate.range_stage import KIND as LR_RANGE
 from advisor.rate.tell import describe_changes, format_beta
 from advisor.report import console as console_report
 from advisor.report.console import collect, write_facts

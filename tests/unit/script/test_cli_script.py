@@ -3,7 +3,7 @@
 import pytest
 
 from advisor.cli.options import Training
-from advisor.cli.script import make_script, spread_model_file
+from advisor.cli.script import make_script, read_workload, spread_model_file
 from advisor.errors import UsageError
 from advisor.training.data import Variant
 from advisor.training.script.arguments import Filling, fill
@@ -60,3 +60,20 @@ def test_ranks_are_started_as_torchrun_does(write):
     script = make(write(_TRAINS), ["{batch_size}"], ranks=4, batch_size_is="global")
     assert (script.ranks, script.batch_is_global) == (4, True)
     assert script.launch == ("--standalone", "--nproc-per-node=4")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"precision": "bf16"}, "--precision"),
+        ({"compile_model": "on", "settings": ["width=8"]}, "--compile and --set"),
+    ],
+)
+def test_no_command_takes_an_option_that_a_script_would_not_hear_of(write, options, named):
+    path = write(_TRAINS)
+    training = Training(model=str(path), arguments=["{batch_size}"], **options)
+    with pytest.raises(UsageError, match=f"^{named}: a script trains in its own way"):
+        read_workload(training)
+    path.write_text("def make_model(): ...\n")
+    settings = read_workload(Training(model=str(path), **options))
+    assert settings.script is None

@@ -9,7 +9,7 @@ from advisor.report.page import render_page
 from advisor.report.tables import draw_tables
 from advisor.telling import Headline
 from advisor.variants.data import VariantRecord
-from advisor.variants.question import QUESTION
+from advisor.variants.stage import QUESTION
 from advisor.variants.tell import describe_compilation, tabulate_variants
 from tests.unit.doubles import text_of
 from tests.unit.variants.measured_variants import compare, make_losses, make_probes, make_run

@@ -16,7 +16,7 @@ from advisor.report.screen import MOST_LINES, list_statuses
 from advisor.telling import Told
 from advisor.verify.data import CriticalBatch
 from advisor.verify.plan import conclude_verification
-from advisor.verify.question import VERIFIED
+from advisor.verify.stage import VERIFIED
 from advisor.verify.tell import describe_critical_batch, tell_verification
 from tests.given import GivenConclusions
 from tests.unit.report.sample_run import build_derived, build_record
