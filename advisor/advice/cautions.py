@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from advisor.advice.decide import Decision
 from advisor.advice.frontier import LEAST_STEPS_PER_EPOCH
 from advisor.loader.data import LoaderConclusion
-from advisor.race.plan import CUT_SHORT, UNTIMED
+from advisor.race.plan import CUT_SHORT, UNTIMED, find_obstacle
 from advisor.soak.data import SoakConclusion
 from advisor.units import (
     count_of,
@@ -193,17 +193,11 @@ def _warn_of_rule(decision: Decision) -> Iterator[str]:
 
 def _instruct_untrained(decision: Decision) -> str:
     """Return what to do where no other pair was trained: more time only where that was short."""
-    facts, race = decision.facts, decision.race
-    optimizer, script = facts.optimizer, facts.script
-    has_rate = optimizer is not None and optimizer.learning_rate is not None
-    if facts.is_step_only or (script is not None and script.why_untrained):
-        return "Compare the loss at equal time before you change the batch"
-    if not facts.has_dataset:
-        return "Add make_dataset to the model file"
-    if race.reason in {CUT_SHORT, UNTIMED}:
+    _, instruction = find_obstacle(decision.facts)
+    if instruction:
+        return instruction
+    if decision.race.reason in {CUT_SHORT, UNTIMED}:
         return "What ended it is told with the answer"
-    if race.base is not None:
+    if decision.race.base is not None:
         return "Raise --budget so that pairs can be trained"
-    if not has_rate:
-        return "Compare the loss at equal time before you change the batch"
     return "Give the optimizer a rate that trains, or raise --budget"

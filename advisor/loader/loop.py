@@ -9,7 +9,6 @@ loading and step both go from fixed costs to proportional ones.
 
 import math
 import statistics
-from bisect import bisect
 from collections.abc import Sequence
 
 import msgspec
@@ -58,12 +57,7 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True):
 
 def interpolate(size: float, sizes: Sequence[int], values: Sequence[float]) -> float:
     """Return the value at this size, linear in its log; that of the nearest end outside."""
-    if size <= sizes[0] or size >= sizes[-1]:
-        return values[0 if size <= sizes[0] else -1]
-    right = bisect(sizes, size)
-    left = right - 1
-    share = math.log(size / sizes[left]) / math.log(sizes[right] / sizes[left])
-    return values[left] + share * (values[right] - values[left])
+    return float(np.interp(math.log(size), np.log(sizes), values))
 
 
 def conclude_loop(timings: Sequence[LoopTiming]) -> Loop | None:

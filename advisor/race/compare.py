@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from scipy.optimize import isotonic_regression
 
 from advisor.rate.data import TrialBranch
@@ -169,8 +170,7 @@ def compare_curves(own: Curve, base: Curve) -> float | None:
         return None  # the base pair got there sooner than its shortest branch: by how much is open
     logs = []
     for share in _READ_AT if base[0][0] == 0.0 else (1.0,):
-        # A curve goes up and down a little; a level is what was reached by then.
-        wanted = max(level, _find_lowest(base, share * end))
+        wanted = max(level, _find_level(base, share * end))
         one, two = find_samples(own, wanted), find_samples(base, wanted)
         if one and two:
             logs.append(math.log(one / two))
@@ -208,17 +208,15 @@ def compare_picks(own: Curve, base: Curve) -> float | None:
     return math.log(samples / first) - share * math.log(second / first)
 
 
-def _find_lowest(curve: Curve, samples: float) -> float:
-    """Return the lowest loss by then, on the lines of `find_samples`."""
-    reached = [point for point in curve if point[0] <= samples] or [curve[0]]
-    losses, (before, loss) = [loss for _, loss in reached], reached[-1]
-    after, next_loss = next((point for point in curve if point[0] > samples), (before, loss))
-    if before < samples < after:
-        share = (samples - before) / (after - before)
-        if before > 0.0:
-            share = math.log(samples / before) / math.log(after / before)
-        losses.append(loss + share * (next_loss - loss))
-    return min(losses)
+def _find_level(curve: Curve, samples: float) -> float:
+    """Return the loss at that place, on the lines of `find_samples`."""
+    first = curve[0][0] or curve[1][0]
+    # Even from the start to the first place beyond it, and logarithmic from there.
+    at, *places = (
+        min(each / first, 1.0) + math.log(max(each / first, 1.0))
+        for each in (samples, *(place for place, _ in curve))
+    )
+    return float(np.interp(at, places, [level for _, level in curve]))
 
 
 def find_samples(curve: Curve, loss: float) -> float | None:
@@ -226,17 +224,12 @@ def find_samples(curve: Curve, loss: float) -> float | None:
 
     Between two points on a line over the logarithm of the samples, but for the start.
     """
-    before: tuple[float, float] | None = None
-    for samples, level in curve:
-        if level <= loss:
-            if before is None or before[1] <= level:
-                return samples
-            share = (before[1] - loss) / (before[1] - level)
-            if before[0] > 0.0:
-                return float(before[0] * (samples / before[0]) ** share)
-            return before[0] + share * (samples - before[0])
-        before = (samples, level)
-    return None
+    at = next((place for place, (_, level) in enumerate(curve) if level <= loss), None)
+    if not at:
+        return None if at is None else curve[0][0]
+    (before, above), (after, below) = curve[at - 1 : at + 1]
+    share = (above - loss) / (above - below)
+    return float(before * (after / before) ** share) if before else share * after
 
 
 def spread(log: float, half: float) -> Estimate:

@@ -50,7 +50,7 @@ def _conclude(conclusions: Conclusions) -> Race | None:
         return None
     base = _find_base(conclusions)
     if base is None:
-        return Race(reason=explain_untrainable(facts) or "no rate is known that trains")
+        return Race(reason=find_obstacle(facts)[0] or "no rate is known that trains")
     groups = group_pairs(record.all(TRIALS))
     key = next((key for key in groups if is_same(key, base.key)), None)
     if key is None:
@@ -100,17 +100,18 @@ def anchor(facts: WorkloadFacts, base: BasePair) -> WorkloadFacts:
     return replace(facts, optimizer=optimizer, base_batch_size=base.global_batch_size)
 
 
-def explain_untrainable(facts: WorkloadFacts) -> str:
-    """Return why no rate can be tried; empty where one can."""
+def find_obstacle(facts: WorkloadFacts) -> tuple[str, str]:
+    """Return why no rate can be tried, and what to do then; both empty where one can."""
+    compare = "Compare the loss at equal time before you change the batch"
     if facts.is_step_only:
-        return "make_step takes the steps itself, so that no rate can be tried"
+        return "make_step takes the steps itself, so that no rate can be tried", compare
     if facts.script is not None and facts.script.why_untrained:
-        return facts.script.why_untrained
+        return facts.script.why_untrained, compare
     if not facts.has_dataset:
-        return "there is no make_dataset to train on"
+        return "there is no make_dataset to train on", "Add make_dataset to the model file"
     if facts.optimizer is None or facts.optimizer.learning_rate is None:
-        return "the optimizer has no learning rate"
-    return ""
+        return "the optimizer has no learning rate", compare
+    return "", ""
 
 
 def _explain_untrained(conclusions: Conclusions, base: BasePair) -> str:

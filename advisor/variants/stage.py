@@ -26,7 +26,7 @@ from advisor.engine.run import Run
 from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES
 from advisor.memory.stage import run_memory
-from advisor.race.plan import explain_untrainable
+from advisor.race.plan import find_obstacle
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.rate.range_stage import choose_evaluation_batch
 from advisor.throughput.stage import run_throughput
@@ -156,7 +156,7 @@ def _run_losses(run: Run) -> None:
     """Train each variant that runs for the same steps, or say for each why it was not."""
     sizes = [each.max_micro_batch_size for each in run.of(VARIANTS_TOPIC) or ()]
     fitting = {index: size for index, size in enumerate(sizes) if size is not None}
-    obstacle = explain_untrainable(run.facts)
+    obstacle, _ = find_obstacle(run.facts)
     task = None if obstacle else _make_task(run, fitting)
     for index, variant in enumerate(run.record.all(VARIANTS)):
         losses: list[TrialBranch] = []
