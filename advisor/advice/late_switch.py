@@ -104,7 +104,7 @@ def _choose(curves: _Curves) -> _Switch | None:
             switches += [_Switch(small, large, level, rival) for _, level in curves[large][1:-1]]
     gains = [(_find_gain(curves, switch), switch) for switch in switches]
     gain, best = max(gains, key=itemgetter(0), default=(0.0, None))
-    return best if gain > 0.0 else None
+    return best if gain > 1e-9 else None  # less is rounding
 
 
 def _find_gain(curves: _Curves, switch: _Switch) -> float:

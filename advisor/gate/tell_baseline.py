@@ -6,7 +6,7 @@ from advisor.engine.conclusions import Conclusions
 from advisor.gate.data import OCCASIONS, Occasion, merge
 from advisor.gate.setting import identify, list_stack
 from advisor.gate.tell import describe_side, write_value
-from advisor.gate.verdict import judge_spread
+from advisor.gate.verdict import LOOKS, estimate_level, find_smallest_change, measure_spread
 from advisor.telling import Headline, Row, Told
 from advisor.units import count_of, format_bytes, format_number, format_percent
 
@@ -32,13 +32,13 @@ def describe_baseline(occasions: Sequence[Occasion]) -> Told:
     """Return its figures, its spread, and the setting that it stands for."""
     if not any(each.sessions for each in occasions):
         return Told()
-    last, spread = occasions[-1], judge_spread(merge(occasions))
-    fraction = spread.fraction
-    said = "not known" if fraction is None else f"{format_number(100.0 * fraction)} %"
-    speed = write_value("throughput", spread.samples_per_s)
+    last, side = occasions[-1], merge(occasions)
+    level, spread = estimate_level("throughput", side), measure_spread(side)
+    speed = write_value("throughput", level and level.point)
+    said = "not known" if spread is None else f"{format_number(100.0 * spread)} %"
     rows = [Row("Throughput", f"{speed}, spread {said} between sessions")]
-    if spread.smallest_change is not None:
-        least = format_percent(spread.smallest_change)
+    if spread is not None:
+        least = format_percent(find_smallest_change(spread, len(side.sessions), LOOKS[0]))
         rows.append(Row("Would show", f"a change of {least} at the first look"))
     rows += [
         Row("Memory", f"{format_bytes(peak.peak_bytes)} at batch {peak.micro_batch_size:,}")

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-import msgspec
-
 from advisor.gate.cause import find_cause
 from advisor.gate.data import Difference, Metric, Occasion, Outcome, Policy, Verdict
 from advisor.statistics import (
@@ -196,25 +194,10 @@ def _render(metric: Metric, side: Occasion, logs: Sequence[tuple[int, float]]) -
     return side.setting.micro_batch_size / seconds if metric == "throughput" else seconds
 
 
-class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """How far sessions of one side differ."""
-
-    samples_per_s: float
-    #: Standard deviation of the logs of their seconds; None below two sessions.
-    fraction: float | None
-    #: That the first look of a check would find in four of five cases.
-    smallest_change: float | None
-
-
-def judge_spread(side: Occasion) -> Spread:
-    """Return how far the sessions of a side differ, at least one."""
-    logs = _list_logs("throughput", side)
-    fraction = statistics.stdev(log for _, log in logs) if len(logs) > 1 else None
-    return Spread(
-        samples_per_s=_render("throughput", side, logs),
-        fraction=fraction,
-        smallest_change=fraction and find_smallest_change(fraction, len(logs), LOOKS[0]),
-    )
+def measure_spread(side: Occasion) -> float | None:
+    """Return the standard deviation of the logs of sessions' seconds; None below two of them."""
+    logs = [log for _, log in _list_logs("throughput", side)]
+    return statistics.stdev(logs) if len(logs) > 1 else None
 
 
 def find_smallest_change(spread_fraction: float, old: int, new: int) -> float:
