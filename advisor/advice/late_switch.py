@@ -13,7 +13,6 @@ et al. 2026, arXiv:2602.14208, for how soon a switched run is on the larger batc
 """
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from operator import itemgetter
@@ -24,7 +23,7 @@ from advisor.advice.schedule import LEAST_GAIN_FRACTION, write_items
 from advisor.race.compare import Curve, find_samples, read_running
 from advisor.race.plan import STARTS
 from advisor.rate.data import Candidate, PairKey, TrialBranch
-from advisor.statistics import Estimate, two_sided_t
+from advisor.statistics import estimate_mean
 from advisor.units import format_percent
 
 #: Pairs with their curves over seconds in the user's loop.
@@ -74,8 +73,7 @@ def conclude_late_switch(
     for start in STARTS:
         chosen = _choose(draw(set(STARTS) - {start}))
         gains.append(0.0 if chosen is None else _find_gain(draw({start}), chosen))
-    gain = statistics.fmean(gains)
-    reach = two_sided_t(0.95, len(gains) - 1) * statistics.stdev(gains) / len(gains) ** 0.5
+    gain = estimate_mean(gains)
     is_advised = min(gains) >= LEAST_GAIN_FRACTION
     (size, rate), (larger, its_rate) = switch.small, switch.large
     seconds = find_samples(whole[switch.small], switch.level) or 0.0
@@ -83,8 +81,8 @@ def conclude_late_switch(
     return Schedule(
         kind="trained",
         items=write_items(candidates, segments) if is_advised else (),
-        gain_fraction=gain,
-        gain_interval=Estimate(gain, gain - reach, min(gain + reach, 1.0)),  # of all the time
+        gain_fraction=gain.point,
+        gain_interval=gain.map(lambda share: min(share, 1.0)),  # of all the time
         reason="the trained curves of two batches cross"
         if is_advised
         else "a switch where trained curves cross does not save "

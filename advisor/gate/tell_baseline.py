@@ -34,7 +34,7 @@ def describe_baseline(occasions: Sequence[Occasion]) -> Told:
         return Told()
     last, side = occasions[-1], merge(occasions)
     level, spread = estimate_level("throughput", side), measure_spread(side)
-    speed = write_value("throughput", level and level.point)
+    speed = write_value("throughput", None if level is None else level.point)
     said = "not known" if spread is None else f"{format_number(100.0 * spread)} %"
     rows = [Row("Throughput", f"{speed}, spread {said} between sessions")]
     if spread is not None:

@@ -189,10 +189,8 @@ def _judge(
     standing: Standing = "confirmed" if is_fresh and is_sure else "ahead"
     is_open, reason = level - error < math.log(LEAST_GAIN_RATIO), ""
     if end is not None and end > 0.0:
-        is_open, reason = (
-            False,
-            f"where the rate falls in the end it took {math.exp(end):.2f} × the time",
-        )
+        is_open = False
+        reason = f"where the rate falls in the end it took {math.exp(end):.2f} × the time"
     return replace(
         result,
         standing=standing if is_open else "behind",

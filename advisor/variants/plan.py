@@ -81,9 +81,14 @@ def find_unavailable(
 
 def _conclude(variant: _Measured, first: _Measured, size: int | None) -> VariantConclusion:
     record, own, at_size, best = variant
-    memory, throughput, reference = own.of(MEMORY), own.of(THROUGHPUT), None
-    if variant is not first:
-        reference = first
+    memory, throughput, is_first = own.of(MEMORY), own.of(THROUGHPUT), variant is first
+
+    def compare(point: ThroughputPoint | None, other: ThroughputPoint | None) -> Estimate | None:
+        if is_first or point is None or other is None:
+            return None
+        sides = ((variant, point), (first, other))
+        return compare_rates(*(_list_session_rates(v, p.micro_batch_size) for v, p in sides))
+
     return VariantConclusion(
         precision=record.precision,
         compile=record.compile,
@@ -92,29 +97,15 @@ def _conclude(variant: _Measured, first: _Measured, size: int | None) -> Variant
         saturation_batch_size=None if throughput is None else throughput.saturation.batch_size,
         micro_batch_size=size,
         samples_per_s=None if at_size is None else at_size.samples_per_s,
-        speed_ratio=_compare_speed(variant, at_size, reference, first.at_size),
+        speed_ratio=compare(at_size, first.at_size),
         best_micro_batch_size=None if best is None else best.micro_batch_size,
         best_samples_per_s=None if best is None else best.samples_per_s,
-        best_speed_ratio=_compare_speed(variant, best, reference, first.best),
-        machine_speed_ratio=_compare_machine(variant, reference),
+        best_speed_ratio=compare(best, first.best),
+        machine_speed_ratio=None if is_first else _compare_machine(variant, first),
         graphs=count_graphs(own.record.all(PROBES)) if record.compile and best else None,
-        loss=_conclude_loss(record.losses, reference.record.losses if reference else ()),
+        loss=_conclude_loss(record.losses, () if is_first else first.record.losses),
         missing_because=record.missing_because,
         loss_missing_because=record.loss_missing_because,
-    )
-
-
-def _compare_speed(
-    variant: _Measured,
-    point: ThroughputPoint | None,
-    first: _Measured | None,
-    reference: ThroughputPoint | None,
-) -> Estimate | None:
-    if first is None or point is None or reference is None:
-        return None
-    return compare_rates(
-        _list_session_rates(variant, point.micro_batch_size),
-        _list_session_rates(first, reference.micro_batch_size),
     )
 
 
@@ -128,9 +119,9 @@ def _list_session_rates(variant: _Measured, size: int) -> list[float]:
     return [size / median(times) for times in sessions.values()]
 
 
-def _compare_machine(variant: _Measured, first: _Measured | None) -> float | None:
+def _compare_machine(variant: _Measured, first: _Measured) -> float | None:
     """Return how much faster the calibration was, None where tf32 makes it another product."""
-    if first is None or "tf32" in {variant.record.precision, first.record.precision}:
+    if "tf32" in {variant.record.precision, first.record.precision}:
         return None
     own, other = (
         [seconds for probe in each.own.record.all(PROBES) for seconds in probe.canary_times_s]
