@@ -27,7 +27,6 @@ def make_model():
 def make_batch(batch_size):
     return torch.randn(batch_size, 8), torch.randint(2, (batch_size,))
 """
-#: What is exact is gated alone, so that four sessions a side are enough.
 POLICY = """
 [tool.bsadvisor.check]
 throughput = "warn"
@@ -65,10 +64,10 @@ def repository(tmp_path):
     return folder
 
 
-def list_environment(**more):
-    """Return the variables of a job, nothing personal among them."""
+def list_environment(*, python, **more):
+    """Return the variables of a job with that Python, nothing personal among them."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("BSADVISOR_", "GITHUB_"))}
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
+    path = os.pathsep.join([str(Path(python).parent), kept["PATH"]])
     return {**kept, "PYTHONPATH": str(ROOT), "PATH": path, **more}
 
 
@@ -93,7 +92,7 @@ class Job:
         self.done = subprocess.run(
             [*BASH, step["run"]],
             cwd=repository,
-            env=list_environment(**own, **given),
+            env=list_environment(python=self.inputs["python"], **own, **given),
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -151,21 +150,47 @@ sys.exit(int(os.environ["CODE"]))
 """
 
 
-@pytest.fixture
-def run_stand_in(repository, monkeypatch):
-    """A function: an exit code goes in, the job and the command's words come out."""
-    folder = repository.parent / "python"
+#: The command itself, to which two sessions a side are enough: what is exact is gated alone.
+SHORT = """#!{python}
+from advisor.cli import main
+from advisor.gate import plan, stage
+
+plan.LOOKS = stage.LOOKS = (2,)
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """An environment of Python's without a package."""
+    folder = tmp_path_factory.mktemp("python")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    command = folder / "bin" / "bsadvisor"
-    command.write_text(STAND_IN.format(python=sys.executable))
-    command.chmod(0o755)
-    seen = repository.parent / "seen.json"
+    return folder / "bin"
+
+
+@pytest.fixture
+def install(environment):
+    """A function that makes this text the environment's command, and returns its Python."""
+
+    def install(text):
+        command = environment / "bsadvisor"
+        command.write_text(text.format(python=sys.executable))
+        command.chmod(0o755)
+        return str(environment / "python")
+
+    return install
+
+
+@pytest.fixture
+def run_stand_in(repository, install, monkeypatch):
+    """A function: an exit code goes in, the job and the command's words come out."""
+    python, seen = install(STAND_IN), repository.parent / "seen.json"
 
     def run(code=0, *, writes=("json", "junit"), **inputs):
         monkeypatch.setenv("SEEN", str(seen))
         monkeypatch.setenv("CODE", str(code))
         monkeypatch.setenv("WRITES", json.dumps(writes))
-        job = Job(repository, python=str(folder / "bin" / "python"), **inputs)
+        job = Job(repository, python=python, **inputs)
         return job, json.loads(seen.read_text()) if seen.exists() else None
 
     return run
@@ -241,8 +266,9 @@ def test_what_a_shallow_checkout_lacks_is_fetched(run_stand_in, repository):
 
 
 @pytest.mark.slow
-def test_the_action_checks_a_commit_against_the_one_before(repository):
-    job = Job(repository, arguments="model.py", against="HEAD~1", options="--budget 90s")
+def test_the_action_checks_a_commit_against_the_one_before(repository, install):
+    given = {"arguments": "model.py", "against": "HEAD~1", "options": "--budget 90s"}
+    job = Job(repository, python=install(SHORT), **given)
     assert job.done.returncode in {0, 1}, job.done.stderr
     code = int(job.outputs["exit-code"])
     verdicts = {0: "pass", 1: "fail", 3: "inconclusive"}
@@ -272,7 +298,7 @@ def test_the_action_says_what_to_do_without_a_baseline(repository):
 
 
 @pytest.mark.slow
-def test_the_snippet_for_gitlab_checks_a_merge_request(repository):
+def test_the_snippet_for_gitlab_checks_a_merge_request(repository, install):
     (job,) = read_snippet("GitLab").values()
     variables = {
         **{name: str(value) for name, value in job["variables"].items()},
@@ -282,7 +308,7 @@ def test_the_snippet_for_gitlab_checks_a_merge_request(repository):
     done = subprocess.run(
         [*BASH, "\n".join(job["script"])],
         cwd=repository,
-        env=list_environment(**variables),
+        env=list_environment(python=install(SHORT), **variables),
         capture_output=True,
         text=True,
         timeout=SECONDS,

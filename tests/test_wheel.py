@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 #: The first is enough but on a machine that others keep busy.
-BUDGETS = ("10s", "60s")
+BUDGETS = ("4s", "60s")
 OURS = ("PYTHONPATH", "BSADVISOR", "VIRTUAL_ENV", "COV_CORE", "PYTEST")
 
 

@@ -80,9 +80,9 @@ def test_a_bad_name_of_a_card_ends_before_anything_runs(run_command):
 
 
 def test_a_failing_model_file_exits_5_with_its_own_traceback(run_command):
-    result = run_command("predict", "tests/workloads/bad/missing_import.py", *CARDS)
+    result = run_command("predict", "tests/workloads/bad/shape_error.py", *CARDS)
     assert (result.exit_code, result.stdout) == (5, "")
-    assert "missing_import.py" in result.stderr
+    assert "shape_error.py" in result.stderr
 
 
 @pytest.fixture(scope="module")
