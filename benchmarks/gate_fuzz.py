@@ -30,9 +30,8 @@ from typer.testing import CliRunner
 
 from advisor.cli import app
 from advisor.device.data import DeviceFacts, Environment
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import encode_document
-from advisor.engine.record import open_record
+from advisor.engine.record import Conclusions, open_record
 from advisor.engine.run import Run
 from advisor.engine.spec import Spec
 from advisor.gate.data import NEW, OCCASIONS, OLD, Occasion, Peak, Session, Setting

@@ -43,11 +43,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from advisor.device.catalogue import LARGE_WORKSPACE_BYTES, WORKSPACE_BYTES
 from advisor.device.data import Environment
 from advisor.engine.command import examine
-from advisor.engine.opening import InspectTask
 from advisor.engine.record import open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits, Spec
+from advisor.engine.task import InspectTask
 from advisor.memory.data import PROBES, MemoryTask, Probe
 from advisor.memory.plan import MEMORY
 from advisor.memory.stage import run_memory

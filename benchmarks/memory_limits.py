@@ -28,11 +28,11 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.device.data import Environment
-from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.record import open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits, Spec
+from advisor.engine.task import EnvironmentTask, InspectTask
 from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES, MemoryTask, Probe
 from advisor.memory.plan import MEMORY

@@ -31,11 +31,11 @@ from throughput_against_loop import is_pretended
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.device.catalogue import Gpu, find_gpu
-from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.record import open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits, Spec
+from advisor.engine.task import EnvironmentTask, InspectTask
 from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES
 from advisor.memory.plan import MEMORY

@@ -26,7 +26,7 @@ from results import write_results
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.engine.command import execute
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.engine.spec import Limits, Spec
 from advisor.questions import RUN
 from advisor.throughput.conclude import THROUGHPUT

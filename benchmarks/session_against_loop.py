@@ -23,8 +23,8 @@ from energy_against_power import EnergyComparison, compare_energy, compare_neigh
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.device.data import DeviceFacts, Environment, Telemetry
-from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import COLD_START_S, Runner
+from advisor.engine.task import EnvironmentTask
 from advisor.errors import AdvisorError, InconclusiveError
 from advisor.memory.data import Probe
 from advisor.throughput.conclude import conclude_throughput

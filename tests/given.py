@@ -5,8 +5,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from advisor.advice.data import Frontier, Recommendation, Schedule, ScheduleItem
-from advisor.engine.conclusions import Conclusions, Topic
-from advisor.engine.record import Record, open_record
+from advisor.engine.record import Conclusions, Record, Topic, open_record
 from advisor.engine.run import Run
 from advisor.engine.spec import Spec
 from advisor.loader.data import LoaderConclusion

@@ -11,9 +11,8 @@ from typing import Any
 import msgspec
 
 from advisor.device.data import DeviceFacts, Telemetry
-from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.record import Record
-from advisor.engine.task import Task
+from advisor.engine.task import EnvironmentTask, InspectTask, Task
 from advisor.errors import UsageError
 from advisor.loader.data import LoaderTask, LoopTask
 from advisor.memory.data import MemoryTask, Probe

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.loader.loop import interpolate
 from advisor.race.data import PairResult
 from advisor.race.law import LAW_DEVIATION

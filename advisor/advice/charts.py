@@ -8,7 +8,7 @@ from dataclasses import replace
 from advisor.advice.batch_table import Row
 from advisor.advice.data import Recommendation
 from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.memory.tell import chart_memory
 from advisor.race.data import PairResult, Race, Standing
 from advisor.race.plan import FRESH, LEAST_FRESH, RACE, choose_best

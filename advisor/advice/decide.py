@@ -9,7 +9,7 @@ else                                               -> the user's own: nothing wa
 from typing import NamedTuple
 
 from advisor.advice.data import Basis, Interval, LimitingFactor
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.memory.data import MemoryConclusion
 from advisor.memory.plan import MEMORY
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION

@@ -8,7 +8,7 @@ from advisor.advice.decide import Decision, decide
 from advisor.advice.frontier import conclude_frontier
 from advisor.advice.reasons import write_reasons
 from advisor.advice.snippet import set_up
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.loader.plan import LOADER
 from advisor.noise.plan import NOISE
 from advisor.race.compare import spread

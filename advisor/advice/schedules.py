@@ -20,7 +20,7 @@ from advisor.advice.schedule import (
     conclude_schedule,
     interpolate_step_s,
 )
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.growth.data import GROWTH_BRANCHES, UNGROWN, Growth, Leg, Legs, RateCourse, find_cosine
 from advisor.growth.plan import MOST_STARTS, compare_growth, select_branches
 from advisor.noise.data import NOISE_BATCHES, get_working_noise_scale

@@ -12,8 +12,7 @@ from advisor.advice.plan import ADVICE, FRONTIER
 from advisor.advice.schedule_tell import list_schedules
 from advisor.advice.schedules import SCHEDULES
 from advisor.engine.budget import TIME_PLAN
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.record import Failure, Record
+from advisor.engine.record import Conclusions, Failure, Record
 from advisor.memory.plan import MEMORY
 from advisor.race.data import Race
 from advisor.race.plan import RACE, choose_best

@@ -15,7 +15,7 @@ from advisor.advice.data import Bounds
 from advisor.cards.data import PRICES, TRAINING, CardAnswer, Price, TrainedPair, Training
 from advisor.cards.step_time import CardSteps, Split, scale_steps, take_steps
 from advisor.device.catalogue import Gpu, find_gpu, recognise_gpu
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.memory.split import split_batch
 from advisor.predict.data import Prediction
 from advisor.predict.footprint import find_general

@@ -5,7 +5,7 @@ from advisor.advice.frontier import count_samples, estimate_gradient_bytes
 from advisor.advice.plan import ADVICE
 from advisor.advice.tell import head_run
 from advisor.cards.data import Ratio, TrainedPair, Training
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError
 from advisor.memory.plan import MEMORY

@@ -7,7 +7,7 @@ from advisor.advice.data import Bounds
 from advisor.advice.frontier_tell import format_bounds
 from advisor.cards.data import TRAINING, Basis, CardAnswer, Training
 from advisor.cards.plan import ANSWERS
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.predict.data import Prediction
 from advisor.predict.prediction import PREDICTIONS
 from advisor.predict.tell import draw_up_screen as draw_up_memory

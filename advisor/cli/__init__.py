@@ -21,8 +21,8 @@ from advisor.cli import (
     verify,
     watch,
 )
+from advisor.cli.drive import BEGAN_S, find_process_start_s
 from advisor.cli.failures import reporting_failures
-from advisor.cli.start import BEGAN_S, find_process_start_s
 from advisor.cli.variants import CommandWithVariants
 from advisor.errors import UsageError
 

@@ -114,9 +114,8 @@ def show(
 
 def keep(record: "Record", occasions: "tuple[Occasion, ...]", asked: "Asked") -> Path:
     """Write the occasions as the baseline of their setting, and return where."""
-    from advisor.engine.conclusions import Conclusions
     from advisor.engine.document import encode_document
-    from advisor.engine.record import Record
+    from advisor.engine.record import Conclusions, Record
     from advisor.gate import store
     from advisor.gate.data import OCCASIONS
     from advisor.gate.stage import BASELINE

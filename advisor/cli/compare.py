@@ -55,9 +55,8 @@ def compare(
     from msgspec.structs import replace
 
     from advisor.cli.drive import Output, refuse_no_answer
-    from advisor.engine.conclusions import Conclusions
     from advisor.engine.document import read_record
-    from advisor.engine.record import open_record
+    from advisor.engine.record import Conclusions, open_record
     from advisor.engine.spec import Spec
     from advisor.gate.data import GATES_STACK, NEW, OLD, OLD_NAME, POLICY
     from advisor.gate.reading import choose_common_size, read_occasions

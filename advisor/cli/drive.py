@@ -5,21 +5,21 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from advisor.cli.options import Results
-from advisor.cli.start import BEGAN_S
 from advisor.errors import AdvisorError, InconclusiveError, UsageError
 
 if TYPE_CHECKING:
     from advisor.cli.gate_results import GateFiles
     from advisor.engine.command import Asked, Held
-    from advisor.engine.conclusions import Conclusions
     from advisor.engine.nodes import Nodes
     from advisor.engine.question import Kind
+    from advisor.engine.record import Conclusions
     from advisor.engine.spec import Spec
     from advisor.telling import Status
 
@@ -28,6 +28,11 @@ _STDOUT = 1
 #: A run is kept this often at most: all that follows from it is worked out each time, beside what
 #: is being measured.
 _KEEP_EVERY_S = 10.0
+#: When the command began, by the monotonic clock: its user sees the wall clock. None where the
+#: process is not the command's own.
+BEGAN_S: ContextVar[float | None] = ContextVar("began_s", default=None)
+#: An age of the process beyond it is a clock that counts otherwise.
+_MOST_S = 60.0
 
 
 class Output:
@@ -275,3 +280,15 @@ def refuse_unwritable(path: Path | None) -> None:
     place = path if path.exists() else folder
     if not os.access(place, os.W_OK):
         raise UsageError(f"{place} must not be written to", next_step="Name another file.")
+
+
+def find_process_start_s() -> float:
+    """Return when this process began, by the monotonic clock: before the interpreter was up."""
+    least_s = time.process_time()
+    try:
+        after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        began_s = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - began_s
+    except (OSError, ValueError, IndexError, AttributeError):  # not on Linux
+        age_s = least_s
+    return time.monotonic() - (age_s if least_s <= age_s <= _MOST_S else least_s)

@@ -13,7 +13,7 @@ from advisor.cli.options import option
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
-    from advisor.engine.conclusions import Conclusions
+    from advisor.engine.record import Conclusions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,8 +85,8 @@ def predict(
     from advisor.cards.data import PRICES, TRAINING
     from advisor.cards.question import KIND as PREDICTION
     from advisor.cards.reading import read_training
-    from advisor.engine.conclusions import Conclusions
     from advisor.engine.kept import resolve
+    from advisor.engine.record import Conclusions
     from advisor.predict.data import CARDS, CardsAsked
     from advisor.predict.prediction import list_cards
     from advisor.questions import read_run

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from advisor.engine.progress import Progress
+from advisor.engine.run import Progress
 from advisor.telling import Status
 from advisor.units import format_duration
 

@@ -38,9 +38,9 @@ def report(
     with the options on time, cost and schedule that are given anew.
     """
     from advisor.advice.data import SCENARIO
-    from advisor.engine.conclusions import Conclusions
     from advisor.engine.document import read_record
     from advisor.engine.kept import list_kept, resolve
+    from advisor.engine.record import Conclusions
     from advisor.questions import KINDS
 
     if not listed.lists:

@@ -60,9 +60,9 @@ def verify(
     """
     from advisor.cli.drive import Output, refuse_unwritable
     from advisor.cli.progress_display import open_progress
-    from advisor.engine.conclusions import Conclusions
     from advisor.engine.files import is_stream
     from advisor.engine.kept import resolve
+    from advisor.engine.record import Conclusions
     from advisor.questions import RUN, read_run
     from advisor.verify.data import VerifySpec
     from advisor.verify.stage import VERIFIED, run_verify

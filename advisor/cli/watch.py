@@ -131,9 +131,9 @@ def _follow(console: "Console", log: Path, look: "Callable[[], LiveAdvice | None
 def _read_candidates(run: str) -> "tuple[Candidate, ...]":
     """Return the batches that a run timed; UsageError where it is no such run, or has none."""
     from advisor.advice.plan import ADVICE
-    from advisor.engine.conclusions import Conclusions
     from advisor.engine.document import read_record
     from advisor.engine.kept import resolve
+    from advisor.engine.record import Conclusions
     from advisor.questions import KINDS
 
     path = resolve(run)

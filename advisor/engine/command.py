@@ -10,16 +10,13 @@ from msgspec.structs import replace
 
 from advisor.device.data import Environment
 from advisor.device.processor import read_processor_counters
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.nodes import Leader
-from advisor.engine.opening import EnvironmentTask, InspectTask, ScriptTask
-from advisor.engine.progress import Progress
 from advisor.engine.question import Kind
-from advisor.engine.record import Record, Series, Slot, open_record
-from advisor.engine.run import Run
+from advisor.engine.record import Conclusions, Record, Series, Slot, open_record
+from advisor.engine.run import Progress, Run
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.engine.spec import Spec
-from advisor.engine.task import Task
+from advisor.engine.task import EnvironmentTask, InspectTask, ScriptTask, Task
 from advisor.errors import (
     DeviceError,
     GivenFileError,

@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
-from advisor.engine.record import SCHEMA_VERSION, Record, RecordKind
+from advisor.engine.record import SCHEMA_VERSION, Conclusions, Record, RecordKind
 from advisor.errors import UsageError
 
 #: More than any run: who made a larger file is not to fill the memory.

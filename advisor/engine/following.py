@@ -20,8 +20,8 @@ from advisor.engine.nodes import (
     Trouble,
     Unknown,
 )
-from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import COLD_START_S, Runner
+from advisor.engine.task import EnvironmentTask
 from advisor.engine.wire import Place
 from advisor.errors import AdvisorError, LostNodeError
 from advisor.training.data import Target

@@ -7,8 +7,7 @@ from typing import Any, Literal, TypeVar, get_origin
 
 import msgspec
 
-from advisor.engine.conclusions import Conclusions, Topic
-from advisor.engine.record import Key, Record, RecordKind
+from advisor.engine.record import Conclusions, Key, Record, RecordKind, Topic
 from advisor.engine.run import Run
 from advisor.telling import Headline, Screen, Status, Told
 

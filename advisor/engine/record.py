@@ -1,8 +1,10 @@
-"""The record of every command: what was asked, and what was seen by typed keys; nothing concluded.
+"""The record of every command: what was asked and seen, by typed keys; and what follows from it.
 
 A question names its keys once, in its `data.py`. The name is the key of the JSON document.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Self, TypeVar
 
@@ -143,3 +145,30 @@ def open_record(record_type: type[R], spec: Spec, *, kind: RecordKind, argv: tup
             limits=spec.limits,
         ),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Topic(Generic[T]):
+    """The key of one conclusion; the name is its key under `derived` in the JSON document.
+
+    `conclude` is pure, and returns None where the record does not hold enough.
+    """
+
+    name: str
+    kind: type[T]
+    conclude: "Callable[[Conclusions], T | None]"
+
+
+class Conclusions:
+    """What follows from one record; a record that grows has new ones."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._known: dict[Topic[Any], Any] = {}
+
+    def of(self, topic: Topic[T]) -> T | None:
+        """Return the conclusion, None where the record does not hold enough for it."""
+        if topic not in self._known:
+            self._known[topic] = topic.conclude(self)
+        found: T | None = self._known[topic]
+        return found

@@ -18,10 +18,8 @@ from advisor.engine.budget import (
     estimate_needs,
     list_before,
 )
-from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
-from advisor.engine.progress import Progress
-from advisor.engine.record import INTERRUPTED, Failure, Record, Series, Slot
+from advisor.engine.record import INTERRUPTED, Conclusions, Failure, Record, Series, Slot, Topic
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Spec, resolve_limit
 from advisor.errors import AdvisorError, InternalError
@@ -32,6 +30,19 @@ from advisor.training.data import Script, WorkloadFacts
 _LATE_S, _LATE_FRACTION, _LEAST_S = 5.0, 0.05, 0.1
 
 T = TypeVar("T")
+
+
+class Progress:
+    """Receives the stages of a run as they begin; one that inherits shows what it is told."""
+
+    def stage(self, name: str, *, left_s: float | None) -> None:
+        """Begin a stage; `left_s` is the most that the whole run may still take."""
+
+    def plan(self, text: str) -> None:
+        """Tell how long the run will take, in one line that stays."""
+
+    def note(self, text: str) -> None:
+        """Tell one thing that happened, in one line."""
 
 
 class Run:

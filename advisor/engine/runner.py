@@ -17,9 +17,8 @@ from advisor.engine.connection import Connection, Stream
 from advisor.engine.ends import LostServerError, UnforkableError, explain_death, explain_timeout
 from advisor.engine.imports import imported_modules
 from advisor.engine.nodes import Leader
-from advisor.engine.opening import EnvironmentTask
 from advisor.engine.starters import Forkserver, Spawner
-from advisor.engine.task import Task, WorkloadTask
+from advisor.engine.task import EnvironmentTask, Task, WorkloadTask
 from advisor.engine.wire import Done, Exited, Failure, Place, error_from, make_order
 from advisor.engine.witness import forget_output, list_files, read_last_lines
 from advisor.errors import AdvisorError, DeviceCallError, WorkloadError

@@ -1,4 +1,4 @@
-"""One order to a worker, and what it streams back."""
+"""One order to a worker, and what it streams back; the tasks that open every command."""
 
 import importlib
 from collections.abc import Callable
@@ -6,7 +6,10 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 import msgspec
 
-from advisor.training.data import Script, WorkloadSpec
+from advisor.device.data import Environment
+from advisor.training.data import Script, WorkloadFacts, WorkloadSpec
+from advisor.training.script.arguments import Filling
+from advisor.training.script.sight import ScriptSight
 
 T = TypeVar("T")
 
@@ -53,3 +56,32 @@ def find_function(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return found
+
+
+class EnvironmentTask(Task[Environment], frozen=True, kw_only=True):
+    """Report the device and the software."""
+
+    runs: ClassVar[str] = "advisor.engine.worker.opening:report_environment"
+
+    device: str = "auto"
+    #: Load this first: the file may choose what the device's name means. None loads none.
+    after: WorkloadSpec | None = None
+
+
+class InspectTask(WorkloadTask[WorkloadFacts], frozen=True, kw_only=True):
+    """Load the model file, run one small training step, and report what was found."""
+
+    runs: ClassVar[str] = "advisor.engine.worker.opening:report_workload"
+
+    #: Only multiples of this size are run.
+    batch_multiple: int = 1
+    #: Report what can be told without a training step, for models that this machine cannot train.
+    without_steps: bool = False
+
+
+class ScriptTask(WorkloadTask[ScriptSight], frozen=True, kw_only=True):
+    """Run the first steps of the user's script, and report what was seen."""
+
+    runs: ClassVar[str] = "advisor.engine.worker.opening:report_script"
+
+    filling: Filling

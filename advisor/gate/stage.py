@@ -8,10 +8,9 @@ from functools import partial
 from msgspec.structs import replace
 
 from advisor import __version__
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.question import Kind, Question
-from advisor.engine.record import Series, Slot
+from advisor.engine.record import Conclusions, Series, Slot
 from advisor.engine.run import Run
 from advisor.errors import InconclusiveError, NoBaselineError
 from advisor.gate import store

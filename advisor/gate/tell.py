@@ -3,8 +3,7 @@
 import operator
 import shlex
 
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.record import Record
+from advisor.engine.record import Conclusions, Record
 from advisor.errors import AdvisorError, InconclusiveError, NoBaselineError, RegressionError
 from advisor.gate.data import (
     IN_TURNS,

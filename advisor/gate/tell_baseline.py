@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.gate.data import OCCASIONS, Occasion, merge
 from advisor.gate.setting import identify, list_stack
 from advisor.gate.tell import describe_side, write_value

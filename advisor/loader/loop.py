@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from advisor.engine.conclusions import Topic
+from advisor.engine.record import Topic
 from advisor.loader.data import LOOP_TIMINGS, LoopTiming
 from advisor.statistics import median
 

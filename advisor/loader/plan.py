@@ -9,7 +9,7 @@ model trains, so that training is as fast as the slower of the two:
 import math
 from collections.abc import Sequence
 
-from advisor.engine.conclusions import Topic
+from advisor.engine.record import Topic
 from advisor.loader.data import (
     LOADER_TIMINGS,
     LoaderConclusion,

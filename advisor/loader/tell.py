@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.loader.data import LoaderConclusion, LoaderPoint, LoaderStatus
 from advisor.loader.plan import LOADER
 from advisor.memory.data import PROBES

@@ -6,7 +6,7 @@ from operator import attrgetter
 
 from msgspec.structs import replace
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.engine.spec import Limits
 from advisor.memory.data import LEAST_STEPS, PROBES, MemoryConclusion, MemoryMethod, Probe
 from advisor.memory.guided import GUIDED_LIMITS, choose_guided_size, is_refuted

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from operator import attrgetter
 
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.record import Record
+from advisor.engine.record import Conclusions, Record
 from advisor.memory.data import PROBES, MemoryConclusion, Outcome
 from advisor.memory.law import find_peaks
 from advisor.memory.plan import MEMORY

@@ -5,8 +5,8 @@ import time
 from msgspec.structs import replace
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.question import Question
+from advisor.engine.record import Conclusions, Topic
 from advisor.engine.run import Run
 from advisor.memory.plan import MEMORY
 from advisor.memory.stage import find_settings

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.noise.course import average_over_progress, fit_trend
 from advisor.noise.data import (
     NOISE_BATCHES,

@@ -1,6 +1,6 @@
 """The noise scale in words and as a chart."""
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.noise.data import NoiseConclusion, choose_metric, format_noise_scale
 from advisor.noise.plan import NOISE
 from advisor.telling import Chart, Line, Row, Status, Told, place_estimates

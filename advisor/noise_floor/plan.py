@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.gate.reading import make_session
 from advisor.gate.verdict import BASELINE_SESSIONS, LOOKS, find_smallest_change
 from advisor.memory.data import PROBES

@@ -1,7 +1,6 @@
 """How far sessions of the same training differ, and what would show."""
 
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.record import Command
+from advisor.engine.record import Command, Conclusions
 from advisor.noise_floor.plan import NOISE_FLOOR
 from advisor.telling import Headline, Row, Told
 from advisor.training.data import Variant

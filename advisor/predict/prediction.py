@@ -15,8 +15,7 @@ from typing import Any
 import msgspec
 
 from advisor.device.catalogue import CONTEXT_BYTES, Gpu, describe_stated_gpu, find_gpu
-from advisor.engine.conclusions import Topic
-from advisor.engine.record import Record
+from advisor.engine.record import Record, Topic
 from advisor.errors import UsageError
 from advisor.predict.breakdown import break_down, compose_peak
 from advisor.predict.buffers import find_card

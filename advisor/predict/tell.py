@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from advisor.device.catalogue import Gpu
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.errors import DeviceError
 from advisor.predict.data import CARDS, TRACES, LimitedBy, Prediction
 from advisor.predict.memory_tables import CARDS_ABREAST, chart_parts, tell_peak, tell_savings

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.noise.data import (
     NEAR_OPTIMUM_FRACTION,
     get_working_noise_scale,

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.loader.loop import LOOP, Loop, interpolate
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.step_time import (

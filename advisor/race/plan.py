@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.memory.plan import MEMORY
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
 from advisor.race.compare import Comparison, compare_all, spread

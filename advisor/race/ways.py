@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
 from advisor.race.loop_time import LOOP_TIMES

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.memory.data import PROBES, Probe
 from advisor.noise.data import predict_relative_samples
 from advisor.noise.plan import NOISE

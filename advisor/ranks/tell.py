@@ -1,6 +1,6 @@
 """What several ranks cost and gain, in words and a table."""
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.ranks.data import RankPoint, RanksConclusion
 from advisor.ranks.plan import RANKS
 from advisor.statistics import Estimate

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.rate.curves import average_curves, find_samples_to, group_pairs, has_diverged
 from advisor.rate.data import TRIALS, Evaluation, LearningRate, TrialBranch
 from advisor.rate.range_data import LR_RANGES, RANGE, LrRangeConclusion, LrRangeCurve

@@ -4,7 +4,7 @@ import math
 import shlex
 from collections.abc import Iterator, Sequence
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
 from advisor.rate.curves import group_pairs
 from advisor.rate.data import TRIALS, LearningRate, OptimizerChanges, TrialBranch

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal, NamedTuple, get_args
 from xml.etree import ElementTree as ET
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.gate.data import NEW, Metric, Outcome, Verdict, merge
 from advisor.gate.plan import COMPARISON
 from advisor.gate.stage import CHECK

@@ -8,8 +8,8 @@ from rich.console import Console, ConsoleRenderable, Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
+from advisor.engine.record import Conclusions
 from advisor.report.encoding import write_encodable
 from advisor.report.screen import write_screen
 from advisor.report.sources import list_sources

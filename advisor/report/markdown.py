@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
+from advisor.engine.record import Conclusions
 from advisor.report.console import collect
 from advisor.report.encoding import hide_controls
 from advisor.report.screen import list_statuses

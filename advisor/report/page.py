@@ -8,8 +8,8 @@ import jinja2
 from plotly import io
 from plotly.offline import get_plotlyjs
 
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
+from advisor.engine.record import Conclusions
 from advisor.report.figures import draw_figure, prepare, tabulate
 from advisor.report.screen import list_statuses
 from advisor.report.sources import list_sources

@@ -6,8 +6,8 @@ from dataclasses import replace
 from rich.console import Console, ConsoleRenderable, Group
 from rich.text import Text
 
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
+from advisor.engine.record import Conclusions
 from advisor.report.encoding import write_encodable
 from advisor.report.tables import draw_item, draw_table
 from advisor.telling import Screen, State, Status, Table

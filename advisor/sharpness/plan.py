@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.plan import explain_absence
 from advisor.sharpness.data import SHARPNESS, Sharpness, SharpnessConclusion, SharpnessPoint

@@ -1,6 +1,6 @@
 """The sharpness along training, in words."""
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.sharpness.data import SharpnessConclusion, SharpnessPoint
 from advisor.sharpness.plan import SHARPNESS_TOPIC
 from advisor.telling import Chart, Datum, Line, Row, Told

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from advisor.engine.conclusions import Topic
+from advisor.engine.record import Topic
 from advisor.memory.search import TOO_BIG
 from advisor.soak.data import SOAKS, Soak, SoakConclusion, SoakFigures
 from advisor.statistics import NORMAL_QUANTILE, Estimate

@@ -1,6 +1,6 @@
 """What a longer training run showed, in one paragraph."""
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.soak.data import SoakConclusion
 from advisor.soak.plan import SOAK
 from advisor.telling import Row, Status, Told

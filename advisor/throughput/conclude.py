@@ -12,7 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from advisor.device.data import Environment, Telemetry
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Conclusions, Topic
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.law import find_peaks, fit_memory, predict_peak_bytes
 from advisor.memory.plan import MEMORY

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from advisor.device.tell import describe_missing_counters
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.predict.data import LimitedBy
 from advisor.statistics import Estimate
 from advisor.telling import Chart, Line, Mark, Row, Status, Told, place_estimates

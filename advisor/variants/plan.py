@@ -11,8 +11,7 @@ import msgspec
 
 from advisor.advice.plan import ADVICE
 from advisor.device.data import Environment
-from advisor.engine.conclusions import Conclusions, Topic
-from advisor.engine.record import Record
+from advisor.engine.record import Conclusions, Record, Topic
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.plan import MEMORY
 from advisor.rate.data import TrialBranch

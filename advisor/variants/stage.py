@@ -19,10 +19,9 @@ from advisor.engine.budget import (
     estimate_needs,
 )
 from advisor.engine.ends import WorkerTimeoutError
-from advisor.engine.progress import Progress
 from advisor.engine.question import Question
 from advisor.engine.record import open_record
-from advisor.engine.run import Run
+from advisor.engine.run import Progress, Run
 from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES
 from advisor.memory.stage import run_memory

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.record import Record
+from advisor.engine.record import Conclusions, Record
 from advisor.memory.data import PROBES
 from advisor.statistics import Estimate
 from advisor.telling import Column, Row, Table, Told

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from operator import attrgetter
 
-from advisor.engine.conclusions import Topic
+from advisor.engine.record import Topic
 from advisor.rate.curves import find_samples_to, read_loss
 from advisor.statistics import Estimate, estimate_mean
 from advisor.throughput.conclude import THROUGHPUT

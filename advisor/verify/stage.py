@@ -12,13 +12,12 @@ from msgspec.structs import replace
 
 from advisor.advice.data import Recommendation
 from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.ends import WorkerTimeoutError
-from advisor.engine.opening import InspectTask
-from advisor.engine.progress import Progress
 from advisor.engine.question import Kind, Question
-from advisor.engine.record import Record
+from advisor.engine.record import Conclusions, Record
+from advisor.engine.run import Progress
 from advisor.engine.runner import Runner
+from advisor.engine.task import InspectTask
 from advisor.errors import UsageError
 from advisor.training.data import Target, WorkloadFacts, WorkloadSpec, parse_target
 from advisor.verify.data import VERIFICATION, Origin, VerificationBranch, VerifySpec

@@ -8,9 +8,8 @@ from msgspec.structs import replace
 
 from advisor.advice.data import Recommendation
 from advisor.engine.budget import TRUNK_OF_BUDGET, VERIFY_OF_BUDGET
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.progress import Progress
-from advisor.engine.record import Record
+from advisor.engine.record import Conclusions, Record
+from advisor.engine.run import Progress
 from advisor.errors import InconclusiveError, UsageError
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterator
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.statistics import Estimate
 from advisor.telling import (
     Chart,

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from advisor.engine.opening import EnvironmentTask
+from advisor.engine.task import EnvironmentTask
 from advisor.errors import DeviceError
 from advisor.memory.data import MemoryTask
 from advisor.soak.data import SoakTask

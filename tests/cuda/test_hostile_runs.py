@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.engine.runner import Runner
 from advisor.errors import DeviceError
 from advisor.memory.plan import MEMORY

@@ -2,7 +2,7 @@
 
 import pytest
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.memory.data import MemoryTask
 from advisor.memory.plan import MEMORY
 from tests.cuda.by_hand import LoopTask

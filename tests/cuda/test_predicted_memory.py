@@ -3,7 +3,7 @@
 import pytest
 
 from advisor.device.catalogue import find_gpu
-from advisor.engine.opening import InspectTask
+from advisor.engine.task import InspectTask
 from benchmarks.table.by_hand import Loop, LoopsTask
 from benchmarks.table.cells import compare, trace_all
 from tests.cuda.conftest import workload

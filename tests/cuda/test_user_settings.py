@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from advisor.engine.opening import InspectTask
+from advisor.engine.task import InspectTask
 from advisor.loader.data import LoaderTask, LoopTask
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory

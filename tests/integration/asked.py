@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from advisor.engine.command import execute
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.engine.spec import Limits, Spec
 from advisor.questions import RUN
 from advisor.training.data import WorkloadSpec

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from advisor.cli import app
 from advisor.engine import runner as engine_runner
-from advisor.engine.opening import EnvironmentTask, ScriptTask
 from advisor.engine.runner import COLD_START_S, Runner
+from advisor.engine.task import EnvironmentTask, ScriptTask
 from advisor.loader.data import LoaderTask
 from advisor.loader.plan import conclude_loader
 from advisor.throughput.stage import BLOCK_S

@@ -2,9 +2,9 @@
 
 import re
 
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.record import Conclusions
 from advisor.engine.spec import Spec
+from advisor.engine.task import EnvironmentTask, InspectTask
 from advisor.loader.data import LOADER_TIMINGS, LOOP_TIMINGS, LoaderTask, LoopTask
 from advisor.memory.data import PROBES, MemoryTask
 from advisor.noise.data import NOISE_BATCHES, NoiseTask, Trajectory

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from advisor.cli.failures import write_failure
-from advisor.engine.opening import InspectTask
 from advisor.engine.runner import Runner
+from advisor.engine.task import InspectTask
 from advisor.errors import AdvisorError
 from advisor.training.data import WorkloadSpec
 from tests.integration.conftest import list_children, see_end_of_children

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from advisor.engine.opening import InspectTask
 from advisor.engine.runner import Runner
+from advisor.engine.task import InspectTask
 from advisor.errors import AdvisorError
 from advisor.memory.data import MemoryTask
 from advisor.memory.plan import MEMORY

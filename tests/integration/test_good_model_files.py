@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from advisor.engine.opening import InspectTask
 from advisor.engine.runner import Runner
+from advisor.engine.task import InspectTask
 from advisor.loader.data import LOADER_TIMINGS
 from advisor.loader.plan import LOADER
 from advisor.memory.plan import MEMORY

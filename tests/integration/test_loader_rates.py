@@ -2,7 +2,7 @@
 
 import pytest
 
-from advisor.engine.opening import EnvironmentTask
+from advisor.engine.task import EnvironmentTask
 from tests.integration.conftest import WORKLOADS
 
 pytestmark = pytest.mark.slow

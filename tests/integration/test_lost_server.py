@@ -6,8 +6,8 @@ import signal
 import psutil
 import pytest
 
-from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import COLD_START_S, Runner
+from advisor.engine.task import EnvironmentTask
 from tests.integration.conftest import list_children
 
 

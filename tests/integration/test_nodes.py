@@ -18,8 +18,8 @@ import pytest
 from advisor.cli.nodes import Ranks, find_nodes
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.nodes import Leader
-from advisor.engine.opening import ScriptTask
 from advisor.engine.runner import Runner
+from advisor.engine.task import ScriptTask
 from advisor.errors import LostNodeError, UsageError, WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.questions import RUN, read_run
 from advisor.report.figures import draw_figure, prepare
 from advisor.report.page import DARK, LIGHT, render_page

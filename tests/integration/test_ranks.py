@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from advisor.cli.options import Training
 from advisor.cli.script import RANKED_MODULE, spread_model_file
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
-from advisor.engine.opening import ScriptTask
+from advisor.engine.task import ScriptTask
 from advisor.errors import UsageError, WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory

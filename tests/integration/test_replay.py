@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.record import Conclusions
+from advisor.engine.task import EnvironmentTask, InspectTask
 from advisor.memory.data import PROBES
 from advisor.questions import read_run
 from advisor.throughput.conclude import THROUGHPUT

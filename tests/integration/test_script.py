@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from advisor.engine.opening import ScriptTask
+from advisor.engine.task import ScriptTask
 from advisor.errors import WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from advisor.engine.opening import InspectTask
+from advisor.engine.task import InspectTask
 from advisor.memory.data import MemoryTask
 from advisor.rate.data import TrialTask
 from advisor.training.data import WorkloadSpec

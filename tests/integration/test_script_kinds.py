@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from advisor.engine.ends import WorkerTimeoutError
-from advisor.engine.opening import ScriptTask
 from advisor.engine.runner import Runner
+from advisor.engine.task import ScriptTask
 from advisor.errors import WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.training.data import parse_target

@@ -6,8 +6,8 @@ import psutil
 import pytest
 
 from advisor.engine.ends import WorkerTimeoutError
-from advisor.engine.opening import InspectTask
 from advisor.engine.runner import Runner
+from advisor.engine.task import InspectTask
 from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import ROOT
 

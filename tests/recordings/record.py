@@ -30,10 +30,10 @@ import msgspec
 
 from advisor.device.data import Telemetry
 from advisor.device.telemetry import sampled
-from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.record import Record
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits, Spec
+from advisor.engine.task import EnvironmentTask, InspectTask
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.stage import run_memory
 from advisor.questions import read_run

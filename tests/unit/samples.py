@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 from advisor.advice.plan import ADVICE
 from advisor.device.data import DeviceFacts, Environment
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.record import Command
+from advisor.engine.record import Command, Conclusions
 from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryConclusion, Probe
 from advisor.noise.data import NoiseConclusion

@@ -2,7 +2,7 @@
 
 from advisor.device.data import Environment
 from advisor.device.measure import see_environment
-from advisor.engine.opening import EnvironmentTask, InspectTask, ScriptTask
+from advisor.engine.task import EnvironmentTask, InspectTask, ScriptTask
 from advisor.engine.worker.emitter import Emit, Emitter
 from advisor.training.data import WorkloadFacts
 from advisor.training.devices import resolve_device

@@ -5,7 +5,7 @@ import pytest
 
 from advisor.advice.data import Scenario
 from advisor.cards.reading import read_training, refuse_other_model, refuse_other_setting
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.engine.spec import Spec
 from advisor.errors import UsageError
 from advisor.training.data import WorkloadSpec

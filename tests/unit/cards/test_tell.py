@@ -6,7 +6,7 @@ import pytest
 
 from advisor.cards.data import Price
 from advisor.cards.question import KIND as PREDICTION
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.predict.data import CardsAsked
 from advisor.report.console import collect, write_report
 from advisor.report.page import render_page

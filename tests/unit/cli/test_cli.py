@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from advisor.cli import app, options
 from advisor.cli.failures import write_failure
-from advisor.engine import conclusions
+from advisor.engine import record as engine_record
 from advisor.engine.document import encode_document, read_record
 from advisor.errors import DeviceError, InconclusiveError, InternalError, WorkloadError
 from advisor.questions import KINDS, RUN
@@ -44,18 +44,18 @@ def session(monkeypatch):
         Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("memory", left_s=10.0)
         for record in Fake.saved:
-            save(conclusions.Conclusions(record))
+            save(engine_record.Conclusions(record))
             Fake.watch()
         if Fake.error is not None:
             raise Fake.error
-        save(conclusions.Conclusions(Fake.record))
+        save(engine_record.Conclusions(Fake.record))
         return Fake.record
 
     Fake.watch = lambda: None
     monkeypatch.setattr("advisor.engine.command.execute", execute)
     monkeypatch.setattr("advisor.engine.command.examine", lambda device: build_environment())
     monkeypatch.setattr(
-        "advisor.engine.conclusions.Conclusions",
+        "advisor.engine.record.Conclusions",
         lambda record: GivenConclusions(record, Fake.derived),
     )
     return Fake

@@ -8,8 +8,8 @@ from advisor.advice.data import Scenario
 from advisor.cards.data import Price
 from advisor.cards.question import KIND as PREDICTION
 from advisor.cli import app
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import encode_document, read_record
+from advisor.engine.record import Conclusions
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError, WorkloadError
 from advisor.predict.data import CardsAsked

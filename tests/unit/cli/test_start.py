@@ -4,13 +4,13 @@ import subprocess
 import sys
 import time
 
-from advisor.cli.start import find_process_start_s
+from advisor.cli.drive import find_process_start_s
 
 _SLEEP_S = 0.5
 _SCRIPT = f"""
 import time
 time.sleep({_SLEEP_S})
-from advisor.cli.start import find_process_start_s
+from advisor.cli.drive import find_process_start_s
 print(find_process_start_s())
 """
 
@@ -24,5 +24,5 @@ def test_the_start_is_that_of_the_process_and_waits_count():
 
 
 def test_a_process_whose_age_cannot_be_told_is_as_old_as_its_work(monkeypatch):
-    monkeypatch.setattr("advisor.cli.start.os.sysconf", lambda name: int("none"))
+    monkeypatch.setattr("advisor.cli.drive.os.sysconf", lambda name: int("none"))
     assert find_process_start_s() <= time.monotonic() - 0.9 * time.process_time()

@@ -9,8 +9,8 @@ import torch
 
 from advisor.advice.data import SCENARIO, Scenario
 from advisor.engine import command
-from advisor.engine.opening import EnvironmentTask
 from advisor.engine.spec import Limits, Spec
+from advisor.engine.task import EnvironmentTask
 from advisor.errors import UsageError, WorkloadError
 from advisor.figures import MOST_SAMPLES
 from advisor.questions import RUN

@@ -4,9 +4,8 @@ import msgspec
 import pytest
 
 from advisor.advice.data import SCENARIO, Moment, Scenario
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import encode_document, read_record
-from advisor.engine.record import Command
+from advisor.engine.record import Command, Conclusions
 from advisor.engine.spec import Limits
 from advisor.errors import UsageError
 from advisor.noise.data import NOISE_BATCHES, GradientMoments, NoiseBatches

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from advisor.engine import command, run
-from advisor.engine.opening import EnvironmentTask
 from advisor.engine.question import Question
 from advisor.engine.spec import Limits, Spec
+from advisor.engine.task import EnvironmentTask
 from advisor.errors import InternalError, WorkloadError
 from advisor.questions import RUN
 from advisor.training.data import WorkloadSpec

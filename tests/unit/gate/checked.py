@@ -2,9 +2,8 @@
 
 import msgspec
 
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import encode_document
-from advisor.engine.record import open_record
+from advisor.engine.record import Conclusions, open_record
 from advisor.engine.spec import Spec
 from advisor.gate.data import NEW, OCCASIONS, OLD, Revision
 from advisor.gate.stage import BASELINE, CHECK

@@ -2,8 +2,8 @@ import msgspec
 import pytest
 
 from advisor.engine.budget import TIME_PLAN
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.record import Conclusions
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError, WorkloadError
 from advisor.loader.data import LoaderTask, LoopTask

@@ -5,8 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import json_schema, read_record
+from advisor.engine.record import Conclusions
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import InconclusiveError, UsageError
 from advisor.noise_floor.data import MICRO_BATCH_SIZE

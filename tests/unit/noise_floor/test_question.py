@@ -5,8 +5,8 @@ import pytest
 from advisor.device.data import Telemetry
 from advisor.engine import command
 from advisor.engine.ends import WorkerTimeoutError
-from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.spec import Limits, Spec
+from advisor.engine.task import EnvironmentTask, InspectTask
 from advisor.errors import InconclusiveError, WorkloadError
 from advisor.memory.data import PROBES
 from advisor.noise_floor.data import MICRO_BATCH_SIZE

@@ -1,6 +1,6 @@
 import msgspec
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.noise_floor.question import KIND
 from advisor.noise_floor.tell import list_configuration
 from advisor.report.console import write_report

@@ -2,8 +2,7 @@
 
 import msgspec
 
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.record import open_record
+from advisor.engine.record import Conclusions, open_record
 from advisor.engine.spec import Spec
 from advisor.memory.data import Probe
 from advisor.noise_floor.question import KIND

@@ -5,7 +5,7 @@ from rich.console import Console, Group
 
 from advisor.cards.question import KIND as PREDICTION
 from advisor.device.catalogue import list_gpus
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.predict.prediction import predict_cards, read_case
 from advisor.predict.tell import tell_catalogue
 from advisor.report.console import write_report

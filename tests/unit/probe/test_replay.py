@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from advisor.device.data import DeviceFacts, Environment, Telemetry
-from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.task import EnvironmentTask, InspectTask
 from advisor.loader.data import LoaderTask, LoaderTiming
 from advisor.memory.data import MemoryTask, Probe
 from advisor.noise.data import GradientMoments, NoiseBatches, NoiseTask, Trajectory

@@ -8,8 +8,8 @@ import pytest
 from advisor.engine import runner as runner_module
 from advisor.engine.connection import Connection
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
-from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import Runner
+from advisor.engine.task import EnvironmentTask
 from advisor.engine.wire import Done, Exited
 
 TASK = EnvironmentTask()

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.noise.data import NoiseConclusion
 from advisor.race.plan import FRESH, RACE
 from advisor.statistics import Estimate

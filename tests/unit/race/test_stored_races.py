@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.questions import read_run
 from advisor.race.plan import FRESH, RACE
 from tests.unit.samples import conclude, make_noise

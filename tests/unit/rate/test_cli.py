@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import json_schema, read_record
+from advisor.engine.record import Conclusions
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, UsageError, WorkloadError
 from advisor.questions import KINDS, read_run

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.rate.conclude import (
     FIRST_TRIAL_SEED,
     LEARNING_RATE,

@@ -2,9 +2,9 @@ import msgspec
 import pytest
 
 from advisor.engine import command
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.record import Conclusions
 from advisor.engine.spec import Spec
+from advisor.engine.task import EnvironmentTask, InspectTask
 from advisor.errors import WorkloadError
 from advisor.rate.conclude import LEARNING_RATE
 from advisor.rate.range_data import RANGE, RangePlan

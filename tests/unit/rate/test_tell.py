@@ -1,6 +1,6 @@
 import pytest
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.rate.conclude import LEARNING_RATE
 from advisor.rate.range_stage import KIND
 from advisor.rate.tell import describe_learning_rate, head_lr_range, tell_lr_range

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import encode_document
+from advisor.engine.record import Conclusions
 from advisor.loader.data import LoaderConclusion, LoaderPoint
 from advisor.loader.loop import conclude_loop
 from advisor.noise.course import fit_trend

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from advisor.advice.charts import read_courses
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.loader.plan import conclude_loader
 from advisor.loader.tell import chart_loader
 from advisor.memory.data import Probe

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.predict.data import Breakdown, ModuleShare, PhaseLevel
 from advisor.questions import RUN, read_run
 from advisor.race.plan import RACE

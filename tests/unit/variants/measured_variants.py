@@ -2,7 +2,7 @@
 
 import msgspec
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.memory.data import Probe
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.variants.data import VariantRecord

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from advisor.advice.plan import ADVICE
 from advisor.device.data import DeviceFacts, Environment
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.training.data import Variant
 from advisor.variants.data import VariantRecord
 from advisor.variants.plan import find_unavailable

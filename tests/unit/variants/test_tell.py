@@ -2,8 +2,8 @@ import msgspec
 import pytest
 from rich.console import Console, Group
 
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
+from advisor.engine.record import Conclusions
 from advisor.memory.data import Probe
 from advisor.report.page import render_page
 from advisor.report.tables import draw_tables

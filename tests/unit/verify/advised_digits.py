@@ -6,9 +6,8 @@ import msgspec
 
 from advisor.advice.plan import ADVICE
 from advisor.device.data import DeviceFacts, Environment
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import encode_document
-from advisor.engine.record import Command
+from advisor.engine.record import Command, Conclusions
 from advisor.engine.spec import Limits
 from advisor.memory.data import Probe
 from advisor.questions import RUN

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.errors import InconclusiveError, UsageError
 from advisor.training.data import WorkloadSpec
 from advisor.verify.data import VERIFICATION, Origin, VerifySpec

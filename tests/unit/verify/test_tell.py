@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Conclusions
 from advisor.questions import RUN
 from advisor.report.console import write_report
 from advisor.report.figures import draw_figure, prepare

@@ -1,7 +1,7 @@
 import pytest
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, WeightedRandomSampler
 
-from advisor.engine.opening import InspectTask
+from advisor.engine.task import InspectTask
 from advisor.engine.worker.opening import report_workload
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.training.loss_reduction import _classify_random

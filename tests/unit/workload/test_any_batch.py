@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 
-from advisor.engine.opening import InspectTask
+from advisor.engine.task import InspectTask
 from advisor.engine.wire import failure_of
 from advisor.engine.worker.failure import explain
 from advisor.training.data import WorkloadSpec
