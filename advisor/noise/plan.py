@@ -43,19 +43,12 @@ def conclude_noise(
     """Return the noise scale of the run, or the reason why there is none. A `log` stands alone."""
     usable = () if log else _select(batches)
     points = _estimate_points(facts, usable, log)
-    moments = [each.plain for each in usable]
     reason = explain_absence(facts, has_log=bool(log))
-    if reason is None and not points:
-        reason = _explain_nothing(facts)
-        if log:
-            steps = count_of(len(log), "step")
-            reason = f"the log has {steps}, too few: {LEAST_STEPS} are needed"
-    elif (
-        reason is None
-        and usable
-        and not any(m.total_sqnorm or any(m.group_sqnorms) for m in moments)
-    ):
-        reason = "every gradient that was measured is exactly 0: there is nothing to learn"
+    if reason is None and log and not points:
+        steps = count_of(len(log), "step")
+        reason = f"the log has {steps}, too few: {LEAST_STEPS} are needed"
+    elif reason is None and not log:
+        reason = _explain_useless(facts, usable) if points else _explain_nothing(facts)
     if reason is not None:
         return NoiseConclusion(status="not_estimated", reason=reason)
     if log:  # whose steps alone are known
@@ -126,6 +119,18 @@ def _estimate_points(
             zip(keys, usable, strict=True), key=lambda pair: pair[0]
         )
     )
+
+
+def _explain_useless(facts: WorkloadFacts, usable: Sequence[NoiseBatches]) -> str | None:
+    """Return why the gradients that were measured show no noise, or None where they do."""
+    moments = [each.plain for each in usable]
+    if not any(each.total_sqnorm or any(each.group_sqnorms) for each in moments):
+        return "every gradient that was measured is exactly 0: there is nothing to learn"
+    smallest = min(min(each.micro_batch_sizes) for each in usable)
+    if facts.dataset_size is not None and smallest >= facts.dataset_size:
+        # What differs between them is rounding.
+        return "each gradient is that of the whole dataset: there is no noise in it"
+    return None
 
 
 def _explain_nothing(facts: WorkloadFacts) -> str:

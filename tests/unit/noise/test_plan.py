@@ -391,3 +391,12 @@ def test_a_span_averages_shares_not_ratios_of_sums():
     pair = [cut(20.0, stands_for=(0, 2), seed=1), cut(500.0, stands_for=(0, 2), seed=2)]
     alone = [estimate_noise_point(each).noise_share.value for each in pair]
     assert estimate_noise_point(*pair).noise_share.value == pytest.approx(np.mean(alone))
+
+
+def test_gradients_of_the_whole_dataset_hold_no_noise_but_rounding():
+    facts = msgspec.structs.replace(FACTS, dataset_size=10)
+    gradients, _ = draw_gradients(160)
+    batches = split(gradients, [16] * 10)
+    conclusion = conclude_noise(facts, [batches])
+    assert conclusion.status == "not_estimated"
+    assert "whole dataset" in conclusion.reason
