@@ -12,7 +12,7 @@ from advisor.rate.data import Candidate, LearningRate, OptimizerChanges
 from advisor.statistics import Estimate
 
 LimitingFactor = Literal[
-    "memory", "kernel", "throughput", "noise", "dataset", "user", "model", "time"
+    "memory", "kernel", "throughput", "noise", "dataset", "script", "user", "model", "time"
 ]
 #: Why this pair: it is surely faster than the user's own; the user's own, since nothing was surely
 #: faster, or since nothing was trained; the batch that the user gave; what the range test found.

@@ -34,6 +34,7 @@ _FACTORS: dict[LimitedBy, LimitingFactor] = {
     "memory": "memory",
     "kernel": "kernel",
     "dataset": "dataset",
+    "script": "script",
     "cap": "user",
     "model": "model",
     "budget": "time",

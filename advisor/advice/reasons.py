@@ -109,7 +109,11 @@ def _explain_limit(decision: Decision) -> str:
     if limit == "dataset":
         samples = count_of(facts.dataset_size or 0, "sample")
         return f"The dataset ends the batch at {size}: it has {samples}."
-    ends = {"model": "What the model runs", "user": "The largest batch allowed"}
+    ends = {
+        "model": "What the model runs",
+        "script": "The script's own end",
+        "user": "The largest batch allowed",
+    }
     return f"{ends.get(limit, 'The time')} ends the search at {size}; larger batches may be faster."
 
 

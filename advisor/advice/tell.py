@@ -38,6 +38,7 @@ LIMITS: dict[LimitingFactor, str] = {
     "throughput": "throughput: larger batches are no faster per sample",
     "noise": "gradient noise: larger batches would save too few steps",
     "dataset": "the dataset: it is too small for larger batches",
+    "script": "the script: it ends before enough steps of larger batches",
     "user": "a limit that you set",
     "model": "the model: it runs none of the larger sizes tried",
     "time": "the time of the run: larger batches were not timed",

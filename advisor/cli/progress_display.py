@@ -108,7 +108,7 @@ class PlainProgress(SilentProgress):
     def note(self, text: str) -> None:
         """Say `text` at once."""
         with self._lock:
-            self._say(f"{self._stage}: {text}" if self._stage else text)
+            self._say(text)  # which names what it is of
 
     def say_stage_if_due(self) -> None:
         """Say which stage runs if the last line was long enough ago."""

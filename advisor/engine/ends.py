@@ -9,7 +9,7 @@ from typing import Any
 
 from advisor.engine.task import Task, WorkloadTask
 from advisor.errors import InconclusiveError, InternalError, WorkloadError
-from advisor.units import format_duration
+from advisor.units import format_count, format_duration
 
 #: A task that was given less ends for want of time, not for what it does.
 _HASTY_S = 2.0
@@ -76,13 +76,15 @@ def explain_timeout(task: Task[Any], crash_path: Path, timeout_s: float) -> Work
 def explain_death(task: Task[Any], crash_path: Path, code: int | None) -> WorkerDeathError:
     """Return what is said of a worker whose process ended without a word."""
     where = find_location(crash_path)
+    size = getattr(task, "micro_batch_size", None)
+    batch = "" if size is None else f", with batches of {format_count(size)}"
     how = (
         "script by hand with the same arguments"
         if task.script
         else "model file's training step on its own"
     )
     return WorkerDeathError(
-        f"{_name(task)} {describe_exit(code)}" + (f" at {where}" if where else ""),
+        f"{_name(task)} {describe_exit(code)}" + (f" at {where}" if where else "") + batch,
         code=code,
         next_step="Close only what the file opened, not a range of descriptors (os.closerange)."
         if code == MUTE_STATUS

@@ -14,10 +14,16 @@ import msgspec
 from advisor.device.data import DeviceFacts, Telemetry
 from advisor.device.telemetry import sampled
 from advisor.engine.connection import Connection, Stream
-from advisor.engine.ends import LostServerError, UnforkableError, explain_death, explain_timeout
+from advisor.engine.ends import (
+    LostServerError,
+    NoTimeLeftError,
+    UnforkableError,
+    explain_death,
+    explain_timeout,
+)
 from advisor.engine.imports import imported_modules
 from advisor.engine.nodes import Leader
-from advisor.engine.starters import Forkserver, Spawner
+from advisor.engine.starters import Forkserver, Spawner, refuse_late
 from advisor.engine.task import EnvironmentTask, Task, WorkloadTask
 from advisor.engine.wire import Done, Exited, Failure, Place, error_from, make_order
 from advisor.engine.witness import forget_output, list_files, read_last_lines
@@ -109,12 +115,16 @@ class Runner:
             return Spawner()
         path = self._target.path if self._target else None
         names = imported_modules(Path(path)) if path else ()
+        whole_s = deadline - time.monotonic()
         try:
             return Forkserver(names, deadline)
         except LostServerError:  # a worker that imports what ended it, or hangs, says where
             if not names:
                 raise
-            return Forkserver((), deadline)
+            try:
+                return Forkserver((), deadline)
+            except NoTimeLeftError as error:
+                raise refuse_late("torch and what the file imports", whole_s) from error
 
     def _run_once(
         self,

@@ -86,11 +86,7 @@ class Forkserver:
         except LostServerError as error:
             if not isinstance(error.__cause__, TimeoutError):
                 raise
-            raise NoTimeLeftError(
-                f"torch was not imported within {format_duration(left_s)}, all the time there was",
-                next_step="On a cold disk or a busy machine it takes long: try once more, and "
-                "raise --budget where one was given.",
-            ) from error
+            raise refuse_late("torch", left_s) from error
         self._hear(_PACKAGES_FRACTION * max(0.0, deadline - time.monotonic()))
 
     def _hear(self, timeout_s: float) -> int:
@@ -143,6 +139,15 @@ def _kill_orphans(session: int) -> None:
     if hasattr(os, "killpg") and not psutil.pid_exists(session):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(session, signal.SIGKILL)
+
+
+def refuse_late(what: str, timeout_s: float) -> NoTimeLeftError:
+    """Return what is said where these were not there in time."""
+    return NoTimeLeftError(
+        f"{what} took longer to import than {format_duration(timeout_s)}, all the time there was",
+        next_step="On a cold disk or a busy machine it takes long: try once more, and raise "
+        "--budget where one was given.",
+    )
 
 
 def _lose() -> LostServerError:

@@ -161,13 +161,14 @@ def conclude_memory(
     )
     limited_by: LimitedBy = "budget"
     if ran is not None and ran >= bounds.largest_allowed:
-        is_cap = cap != dataset_size and bounds.max_micro_batch_size == cap
-        limited_by = "cap" if is_cap else "dataset"
+        limited_by = "dataset" if cap == dataset_size else "cap"
+        if bounds.max_micro_batch_size != cap:
+            limited_by = "script"
     elif failed_above is not None and (complete or is_closed or ran is None):
         limited_by = "kernel" if failed_above in kernels else "memory"
     elif complete and refused:
         limited_by = "model"
-    verified = limited_by in {"dataset", "cap"} or is_closed
+    verified = limited_by in {"dataset", "script", "cap"} or is_closed
     if len(trusted) < len(searched) and not verified:
         limited_by = "memory"  # the search ended at a failure, though not at one that proves it
     law = fit_memory(fits)

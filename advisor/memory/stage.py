@@ -2,6 +2,7 @@
 
 import signal
 import time
+from math import inf
 
 from msgspec.structs import replace
 
@@ -32,6 +33,8 @@ from advisor.predict.roofline import cost_step
 _SHORTEST_STEPS_S = 0.005
 #: A probe that the time left makes smaller than asked must still grow by this to tell anything.
 _LEAST_GROWTH = 1.5
+#: Share of the time left that a probe may take of which less was expected.
+_HANGING_FRACTION = 0.5
 #: Share of the trace's time above which a worker's start leaves too little of it.
 _TRACE_START_FRACTION = 0.5
 
@@ -90,7 +93,9 @@ def _try_size(run: Run, size: int, bounds: SearchBounds, steps_s: float) -> bool
     if affordable is None:
         return False
     run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
-    probe = _probe(run, affordable)
+    # What hangs at one size leaves the others their time.
+    most_s = max(_HANGING_FRACTION * run.left_s, run.start_s + steps_s)
+    probe = _probe(run, affordable, most_s)
     run.add(PROBES, probe)
     if probe.outcome == "fit":
         _simulate_peak(run, affordable)
@@ -102,7 +107,7 @@ def _try_size(run: Run, size: int, bounds: SearchBounds, steps_s: float) -> bool
             "to a list: append loss.item() or .detach() them.",
         )
     if probe.outcome == "timeout":
-        run.progress.note(f"memory: batch {affordable} took too long")
+        run.progress.note(f"memory: batch {affordable} took too long: {probe.message}")
     if probe.outcome == "refused":
         run.progress.note(f"memory: batch {affordable} does not run: {probe.message}")
     return True
@@ -193,7 +198,7 @@ def _choose_affordable(
     return smaller if smaller >= _LEAST_GROWTH * largest.micro_batch_size else None
 
 
-def _probe(run: Run, size: int) -> Probe:
+def _probe(run: Run, size: int, most_s: float) -> Probe:
     """Return the probe of a size; `spill` where it ran, but not in the memory it was meant to."""
     history = _list_probes(run)
     ran = [probe.micro_batch_size for probe in _list_probes(run, "fit")]
@@ -204,7 +209,7 @@ def _probe(run: Run, size: int) -> Probe:
         largest_samples=run.facts.largest_samples,
     )
     try:
-        probe = _run_task(run, task)
+        probe = _run_task(run, task, most_s)
     except WorkerDeathError as death:
         probe = _judge_death(run, task, death)
     except WorkloadError as error:
@@ -221,9 +226,9 @@ def _probe(run: Run, size: int) -> Probe:
     return replace(probe, session=len(history))
 
 
-def _run_task(run: Run, task: MemoryTask) -> Probe:
+def _run_task(run: Run, task: MemoryTask, most_s: float = inf) -> Probe:
     started = time.monotonic()
-    (probe,) = run.runner.run(task, timeout_s=run.left_s)
+    (probe,) = run.runner.run(task, timeout_s=min(run.left_s, most_s))
     start_s = time.monotonic() - started - sum(probe.step_times_s)
     run.start_s = max(0.0, min(start_s, run.start_s or start_s))
     return probe

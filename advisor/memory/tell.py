@@ -15,6 +15,7 @@ _ENDS: dict[LimitedBy, str] = {
     "memory": "memory ends the search",
     "kernel": "a kernel takes no larger batch, whatever the memory",
     "dataset": "the dataset has no more samples",
+    "script": "the script ends before enough steps of a larger one",
     "cap": "the largest size allowed ends the search",
     "model": "the model runs none of the larger sizes tried",
     "budget": "the time budget ended the search",

@@ -14,7 +14,7 @@ from advisor.statistics import Estimate
 #: Sizes above it are not looked for: kernels index with 32 bits long before.
 MOST_SAMPLES = 1 << 20
 
-LimitedBy = Literal["memory", "kernel", "dataset", "cap", "model", "budget"]
+LimitedBy = Literal["memory", "kernel", "dataset", "script", "cap", "model", "budget"]
 
 
 class CardsAsked(msgspec.Struct, frozen=True, kw_only=True):

@@ -159,8 +159,9 @@ def judge_next(trainer: Trainer, race: Race, most_s: float) -> bool:
         needed_s += 2.0 * (run.start_s + _BLOCK_S)
     is_close = winner is None or (winner.error or 0.0) > _KNOWN_BADLY
     if not trainer.affords(needed_s, most_s, is_close=is_close):
+        starts = "more new starts" if pick.fresh_starts else "new starts"
         run.progress.note(
-            f"trial: no time left to confirm batch {pick.global_batch_size} from new starts, "
+            f"trial: no time left to train batch {pick.global_batch_size} from {starts}, "
             f"about {needed_s:.0f} s"
         )
         return False

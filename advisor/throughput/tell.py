@@ -38,6 +38,7 @@ _RANGE_ENDS: dict[LimitedBy, str] = {
     "memory": "memory",
     "kernel": "a kernel that takes no larger batch",
     "dataset": "the dataset",
+    "script": "what the script has enough steps of",
     "cap": "the limit that was given",
     "model": "what the model runs",
     "budget": "the time",

@@ -195,3 +195,10 @@ def test_a_first_call_of_another_size_and_a_batch_that_is_capped_are_seen(see, r
     task = MemoryTask(workload=spec, micro_batch_size=100, capacity_bytes=1 << 30)
     with pytest.raises(WorkloadError, match="told to take batches of 100, it takes 64"):
         runner.run(task, timeout_s=60)
+
+
+def test_a_stream_that_ends_within_its_first_batch_shows_how_many_it_has(runner):
+    spec = make_script("streamed", *_BATCH, "--workers", "0", "--samples", "64")
+    task = MemoryTask(workload=spec, micro_batch_size=100, capacity_bytes=1 << 30)
+    with pytest.raises(WorkloadError, match="told to take batches of 100, it takes 64"):
+        runner.run(task, timeout_s=60)

@@ -162,8 +162,9 @@ def _explain_untrained(own: ScriptSight) -> str:
         "the script moves its parameters between the backward passes of a step, as SAM does": (
             own.is_perturbed
         ),
-        "the script's backward passes start from no loss that is a number": losses.count(None)
-        == len(losses),
+        "the script's backward passes start from no loss that is one finite number": (
+            losses.count(None) == len(losses)
+        ),
         "the optimizer has no learning rate": not own.optimizer.learning_rate,
     }
     return next((why for why, holds in reasons.items() if holds), "")

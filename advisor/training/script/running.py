@@ -221,7 +221,7 @@ class ScriptRun:
             )
         command = write_command(self.target, self.script, self._filling)
         return WorkloadError(
-            f"{self.target} ended by sys.exit({code}) before enough of its steps were "
+            f"{self.target} ended by sys.exit({code!r}) before enough of its steps were "
             f"seen; it was run as: {command}",
             next_step=next_step,
         )

@@ -49,7 +49,8 @@ class Sizes(msgspec.Struct, kw_only=True):
         self._is_open = True
         self._loads[id(iterator)] += 1
         size = getattr(getattr(iterator, "_index_sampler", None), "batch_size", None)
-        if not isinstance(size, int):
+        fetcher = getattr(iterator, "_dataset_fetcher", None)  # None where processes load
+        if not isinstance(size, int) or getattr(fetcher, "ended", False):  # a stream too short
             first = find_tensor(batch)
             size = None if first is None or not first.ndim else first.shape[0]
         self.loader = size

@@ -52,19 +52,19 @@ def test_a_pipe_hears_of_a_stage_that_lasts_until_the_display_closes(monkeypatch
     assert set(said.splitlines()) == {"[  0 s] memory"}
 
 
-def test_every_note_is_said_at_once_and_names_its_stage():
+def test_every_note_is_said_at_once_in_its_own_words():
     stream, now = io.StringIO(), [0.0]
     console = Console(file=stream, width=80, markup=False, highlight=False)
     progress = PlainProgress(console, clock=lambda: now[0])
     progress.note("[hello]")
     progress.stage("memory", left_s=None)
     now[0] = 1.0
-    progress.note("size 64 fits")
-    progress.note("size 65 does not")
+    progress.note("memory: size 64 fits")
+    progress.note("throughput: its time is spent")
     assert stream.getvalue().splitlines() == [
         "[  0 s] [hello]",
         "[  1 s] memory: size 64 fits",
-        "[  1 s] memory: size 65 does not",
+        "[  1 s] throughput: its time is spent",
     ]
 
 

@@ -95,4 +95,4 @@ def test_a_script_whose_data_end_early_is_searched_to_where_they_last(samples, l
         )
         assert len(probes) < 12
     found = conclude_memory(probes, bounds, headroom_bytes=0, dataset_size=samples)
-    assert (found.max_micro_batch_size, found.limited_by) == (largest, "dataset")
+    assert (found.max_micro_batch_size, found.limited_by) == (largest, "script")

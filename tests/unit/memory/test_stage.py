@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from advisor.engine import run as engine_run
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, WorkloadError
 from advisor.memory import stage
@@ -169,3 +170,21 @@ def test_a_step_of_the_base_batch_takes_no_longer_than_one_of_a_larger_batch(sea
     run.replace(PROBES, (slow, *others))
     larger = min(min(probe.step_times_s) for probe in others if probe.outcome == "fit")
     assert measure_base(run) == larger < 7.0
+
+
+class Hanging(Machine):
+    """Hangs where a batch is larger than the user's own."""
+
+    def run(self, task, *, timeout_s, on_result=None):
+        if isinstance(task, MemoryTask) and self.sizes:
+            self.now_s += timeout_s
+            raise WorkerTimeoutError("it hangs at line 7")
+        return super().run(task, timeout_s=timeout_s)
+
+
+def test_a_size_that_hangs_leaves_the_other_stages_their_time(search):
+    machine = Hanging(fixed_bytes=40 * MIB, sample_bytes=MIB // 4)
+    run = search(machine, base=64, budget_s=60.0)
+    assert [probe.outcome for probe in run.record.all(PROBES)] == ["fit", "timeout"]
+    assert 20.0 < run.left_s < 31.0
+    assert any("it hangs at line 7" in note for note in run.progress.notes)

@@ -1,16 +1,25 @@
 import os
 import queue
 import threading
+import time
 
 import msgspec
 import pytest
 
 from advisor.engine import runner as runner_module
 from advisor.engine.connection import Connection
-from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.ends import (
+    LostServerError,
+    WorkerDeathError,
+    WorkerTimeoutError,
+    explain_death,
+)
 from advisor.engine.runner import Runner
+from advisor.engine.starters import refuse_late
 from advisor.engine.task import EnvironmentTask
 from advisor.engine.wire import Done, Exited
+from advisor.memory.data import MemoryTask
+from advisor.training.data import WorkloadSpec, parse_target
 
 TASK = EnvironmentTask()
 
@@ -66,6 +75,32 @@ def test_a_worker_that_ends_without_a_word_tells_its_code():
     with pytest.raises(WorkerDeathError, match="SIGSEGV") as caught:
         run((0.3, Exited(code=-11)))
     assert caught.value.code == -11
+
+
+def test_a_worker_that_dies_at_a_size_names_it(tmp_path):
+    (tmp_path / "crash.txt").touch()
+    task = MemoryTask(
+        workload=WorkloadSpec(target="train.py"), micro_batch_size=4000, capacity_bytes=1
+    )
+    death = explain_death(task, tmp_path / "crash.txt", -11)
+    assert death.message.endswith("(SIGSEGV), with batches of 4,000")
+
+
+def test_the_time_for_importing_is_told_whole_where_packages_took_it(monkeypatch):
+    def start(names, deadline):
+        raise (
+            LostServerError("late") if names else refuse_late("torch", deadline - time.monotonic())
+        )
+
+    monkeypatch.delenv("BSADVISOR_START_METHOD", raising=False)
+    monkeypatch.setattr(runner_module, "Forkserver", start)
+    with (
+        Runner(parse_target(__file__)) as runner,
+        pytest.raises(
+            WorkerTimeoutError, match=r"torch and what the file imports .* than \d+\.\d s"
+        ),
+    ):
+        runner.run(TASK, timeout_s=20.0)
 
 
 def test_an_exit_that_nobody_saw_has_no_code():
