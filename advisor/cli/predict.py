@@ -73,11 +73,6 @@ def predict(
         return
     if not model:
         raise UsageError("predict needs a model file", next_step="Give MODEL, or --list-gpus.")
-    if not cards.gpu and not cards.gpu_memory:
-        raise UsageError(
-            "predict needs a card to predict for",
-            next_step="Give --gpu NAME (--list-gpus prints the names) or --gpu-memory 24GiB.",
-        )
     output = Output(results, reads=(model,))
     refuse_script(model, "predict")
 

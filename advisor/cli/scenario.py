@@ -64,7 +64,7 @@ def build_scenario(asked: OnPaper, saved: "Scenario | None" = None) -> "Scenario
     from msgspec.structs import replace
 
     from advisor.advice.data import Scenario
-    from advisor.device.interconnects import find_interconnect
+    from advisor.device.catalogue import find_interconnect
 
     numbers = {"price": asked.price_per_gpu_hour, "samples": asked.samples, "epochs": asked.epochs}
     for name, value in numbers.items():

@@ -1,6 +1,8 @@
-"""What data sheets and drivers say of GPUs that are not in this machine: memory, peaks, bandwidth.
+"""What data sheets and drivers say of GPUs that are not in this machine, and of what connects them.
 
-The figures stand in `catalogue.toml` beside this file.
+A stated bandwidth is the most that wires carry; an all-reduce reaches less. Whoever has measured
+one (the bus bandwidth that nccl-tests prints) gives that number instead of a name. The figures
+stand in `catalogue.toml` and `interconnects.toml` beside this file.
 """
 
 import difflib
@@ -11,9 +13,11 @@ from typing import Literal
 
 import msgspec
 
+from advisor.device.data import Interconnect
 from advisor.errors import UsageError
 
-_FILE = Path(__file__).with_name("catalogue.toml")
+#: Names without a generation stand for the one that most machines of the kind have.
+_INTERCONNECT_ALIASES = {"nvlink": "nvlink4", "pcie": "pcie4", "infiniband": "infiniband-hdr"}
 
 #: What a CUDA context with torch's kernels loaded takes, least and most: it grows with the number
 #: of kernels that the CUDA version holds for the card, and with how many of them were loaded.
@@ -92,7 +96,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 @functools.cache
 def list_gpus() -> tuple[Gpu, ...]:
     """Return every card of the catalogue, in its order."""
-    return msgspec.toml.decode(_FILE.read_bytes(), type=dict[str, tuple[Gpu, ...]])["gpu"]
+    return msgspec.toml.decode(_read("catalogue"), type=dict[str, tuple[Gpu, ...]])["gpu"]
 
 
 def recognise_gpu(name: str) -> Gpu | None:
@@ -136,6 +140,36 @@ def describe_stated_gpu(memory_bytes: int) -> Gpu:
         memory_source="stated",
         usable_mib=memory_mib,
     )
+
+
+@functools.cache
+def list_interconnects() -> dict[str, Interconnect]:
+    """Return all that have a name, by it."""
+    tables = msgspec.toml.decode(_read("interconnects"), type=dict[str, tuple[Interconnect, ...]])
+    return {each.name: each for each in tables["interconnect"]}
+
+
+def find_interconnect(text: str) -> Interconnect:
+    """Return the interconnect of that name or of so many GB/s; UsageError where it is neither."""
+    name = text.strip().lower()
+    known = list_interconnects()
+    if (found := known.get(_INTERCONNECT_ALIASES.get(name, name))) is not None:
+        return found
+    try:
+        gb_per_s = float(name.removesuffix("gb/s"))
+    except ValueError:
+        gb_per_s = 0.0
+    if 0.0 < gb_per_s < float("inf"):
+        return Interconnect(name="the stated link", bytes_per_s=1e9 * gb_per_s, source="as stated")
+    near = difflib.get_close_matches(name, known, n=3) or list(known)
+    raise UsageError(
+        f"no interconnect is called {text!r}",
+        next_step=f"Give GB/s for each GPU and direction, such as 12.5, or: {', '.join(near)}.",
+    )
+
+
+def _read(name: str) -> bytes:
+    return Path(__file__).with_name(f"{name}.toml").read_bytes()
 
 
 def _normalise(name: str) -> str:

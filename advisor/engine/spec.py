@@ -43,6 +43,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: What each pass over the dataset takes besides its steps: evaluation, a checkpoint.
     epoch_overhead_s: Duration = 0.0
 
+    def cap(self, most: int, dataset_size: int | None) -> int:
+        """Return the largest size that these and the dataset allow, `most` where neither does."""
+        return min(most, self.max_micro_batch_size or most, dataset_size or most)
+
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """What every command is asked; what one alone is asked stands in slots of its record."""

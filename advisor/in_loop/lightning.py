@@ -5,24 +5,16 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from advisor.in_loop.monitor import NoiseScaleMonitor
-from advisor.in_loop.trainers import TrainerSchedule
+from advisor.in_loop.trainers import TrainerMonitor, TrainerSchedule
 
 
-class NoiseScaleCallback(NoiseScaleMonitor, Callback):
-    """A NoiseScaleMonitor around the Trainer's loop; may be the monitor of a schedule."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(None, None, **settings)
+class NoiseScaleCallback(TrainerMonitor, Callback):
+    """A NoiseScaleMonitor around the Trainer's loop."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch the loop."""
         self.attach(trainer.strategy.model or pl_module, trainer.optimizers[0])
         self.start()
-
-    def on_train_end(self, *_: Any) -> None:
-        """Watch it no more; the value stays."""
-        self.stop()
 
 
 class BatchSizeScheduleCallback(TrainerSchedule, Callback):

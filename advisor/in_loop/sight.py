@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from advisor.in_loop.examples import ExampleNorms, Examples, is_normalisation
-from advisor.in_loop.exchange import Exchange
-from advisor.in_loop.parts import PartNorms, Parts, Stopwatch
+from advisor.in_loop.parts import Exchange, PartNorms, Parts, Stopwatch
 from advisor.noise.data import Estimator, NoiseLogEntry
 from advisor.training.script.sizes import find_tensor
 
@@ -94,18 +93,15 @@ class StepSight:
                 self._sizes = [self._given_size] * self._parts.micro_batches
             size = self._sizes[0] if len({*self._sizes}) == 1 else 0
             scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
-        seen_parts, seen_examples = (
-            parts or Parts(0, 0.0, 0.0),
-            examples[:2] if examples else (0, 0.0),
-        )
+        seen = parts or Parts(0, 0.0, 0.0)
         wait = self._exchange.begin_to_add(
             have_parts=parts is not None,
-            parts=seen_parts.micro_batches,
-            part_sqnorm=seen_parts.sqnorm,
-            total_sqnorm=seen_parts.total_sqnorm,
+            parts=seen.micro_batches,
+            part_sqnorm=seen.sqnorm,
+            total_sqnorm=seen.total_sqnorm,
             have_examples=examples is not None,
-            examples=seen_examples[0],
-            example_sqnorm=seen_examples[1],
+            examples=examples.examples if examples else 0,
+            example_sqnorm=examples.sqnorm if examples else 0.0,
             have_sizes=size > 0,
             sizes=size,
             size_squares=size**2,

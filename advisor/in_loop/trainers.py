@@ -1,9 +1,21 @@
-"""A schedule in a library's trainer, which makes the optimizer and the loop."""
+"""The monitor and a schedule in a library's trainer, which makes the optimizer and the loop."""
 
 from typing import Any
 
 from advisor.advice.notation import BatchSizeTable
+from advisor.in_loop.monitor import NoiseScaleMonitor
 from advisor.in_loop.schedule import BatchSizeSchedule
+
+
+class TrainerMonitor(NoiseScaleMonitor):
+    """A NoiseScaleMonitor around a trainer's loop; may be the monitor of a schedule."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(None, None, **settings)
+
+    def on_train_end(self, *_: Any, **_more: Any) -> None:
+        """Watch it no more; the value stays."""
+        self.stop()
 
 
 class TrainerSchedule:

@@ -13,18 +13,14 @@ from transformers import (
 )
 from transformers.trainer_utils import has_length
 
-from advisor.in_loop.monitor import NoiseScaleMonitor
-from advisor.in_loop.trainers import TrainerSchedule
+from advisor.in_loop.trainers import TrainerMonitor, TrainerSchedule
 
 #: Where the states stand in a checkpoint's trainer_state.json.
 _KEY, _NOISE_KEY = "bsadvisor", "bsadvisor_noise"
 
 
-class NoiseScaleCallback(NoiseScaleMonitor, TrainerCallback):
-    """A NoiseScaleMonitor around the Trainer's loop; may be the monitor of a schedule."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(None, None, **settings)
+class NoiseScaleCallback(TrainerMonitor, TrainerCallback):
+    """A NoiseScaleMonitor around the Trainer's loop."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, *_: Any, **more: Any
@@ -42,10 +38,6 @@ class NoiseScaleCallback(NoiseScaleMonitor, TrainerCallback):
         """Leave the state for a checkpoint."""
         if control.should_save:
             _get_states(state)[_NOISE_KEY] = self.state_dict()
-
-    def on_train_end(self, *_: Any, **_more: Any) -> None:
-        """Watch it no more; the value stays."""
-        self.stop()
 
 
 def _find_called(model: nn.Module, args: TrainingArguments) -> nn.Module:

@@ -1,5 +1,6 @@
 """What is asked of memory, what was seen of it, and what follows."""
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import msgspec
@@ -96,8 +97,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def step_peak_bytes(self) -> int | None:
         """The largest of both phases."""
-        peaks = (self.forward_backward_peak_bytes, self.optimizer_peak_bytes)
-        return max((peak for peak in peaks if peak is not None), default=None)
+        return find_largest(self.forward_backward_peak_bytes, self.optimizer_peak_bytes)
 
     @property
     def peak_bytes(self) -> int | None:
@@ -108,6 +108,16 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     def calm_step_times_s(self) -> tuple[float, ...]:
         """Of each timed block, as little disturbed as is known: neighbours speed no step up."""
         return self.low_step_times_s or self.step_times_s
+
+
+def find_largest(*peaks: int | None) -> int | None:
+    """Return the largest of the known peaks, None where none is known."""
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def list_sizes(probes: Iterable[Probe], *outcomes: Outcome) -> list[int]:
+    """Return the sizes that ended so, in the order they were tried."""
+    return [probe.micro_batch_size for probe in probes if probe.outcome in outcomes]
 
 
 class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):

@@ -9,10 +9,16 @@ measured = offset + factor · predicted in each phase, through the largest size 
 """
 
 from collections.abc import Sequence
-from math import ceil, comb, inf
+from math import inf
 
 from advisor.memory.data import Probe
-from advisor.memory.search import TOO_BIG, Evidence, SearchBounds, SearchLimits
+from advisor.memory.search import (
+    TOO_BIG,
+    Evidence,
+    SearchBounds,
+    SearchLimits,
+    find_longest_step,
+)
 from advisor.predict.data import PredictedMemory
 from advisor.predict.law import MemoryLaw
 
@@ -136,15 +142,7 @@ def _narrow(evidence: Evidence, doubt: float, granule: int) -> float:
     if errors > 1:
         return size
     # Before the error that ends the search, no step up is longer than can be searched from below.
-    unknown = ceil((failed - ran) / granule) - 1
-    stretch = max(1.0, unknown / _count_searchable(evidence.left, errors))
-    longest = 1 + _count_searchable(evidence.left - 1, errors - 1)
-    return min(size, ran + longest * stretch * granule)
-
-
-def _count_searchable(probes: int, errors: int) -> int:
-    """Return among how many sizes so many probes with so many errors find the largest that fits."""
-    return sum(comb(probes, error) for error in range(1, errors + 1))
+    return min(size, ran + find_longest_step(ran, failed, granule, evidence.left, errors))
 
 
 def _pair(probes: Sequence[Probe], prediction: PredictedMemory) -> list[_Phase]:

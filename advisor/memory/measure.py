@@ -20,11 +20,10 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
-from advisor.device.cpu import available_memory_bytes
 from advisor.engine.task import WorkloadTask
 from advisor.engine.worker.emitter import Emit
 from advisor.engine.worker.failure import describe
-from advisor.memory.data import MemoryTask, Probe
+from advisor.memory.data import MemoryTask, Probe, find_largest
 from advisor.memory.measure_limit import MemoryGauge
 from advisor.training.broken_sample import naming_broken_sample
 from advisor.training.compilation import load_compiler
@@ -102,14 +101,14 @@ def run(task: MemoryTask, emit: Emit[Probe]) -> None:
     """Emit one Probe, `fit` or `oom`; any other failure is the model's and is raised."""
     probe = task.end("oom")
     try:
-        workload, gauge, available_bytes = prepare(task, task.capacity_bytes)
+        workload, gauge = prepare(task, task.capacity_bytes)
     except Exception as error:
         if not is_device_full(error):
             raise
         message = describe(error)[:MESSAGE_LENGTH]  # it says nothing of the size
         emit(replace(probe, available_bytes=0, message=message))
         return
-    probe = replace(probe, available_bytes=available_bytes)
+    probe = replace(probe, available_bytes=gauge.available_bytes)
     with (
         catch_out_of_memory() as failure,
         naming_broken_sample(workload, task.micro_batch_size, task.largest_samples),
@@ -121,10 +120,8 @@ def run(task: MemoryTask, emit: Emit[Probe]) -> None:
     emit(probe)
 
 
-def prepare(
-    task: WorkloadTask[Any], capacity_bytes: int | None
-) -> tuple[Workload, MemoryGauge, int | None]:
-    """Return the workload, its enforced limit, and the device's free memory before, where known.
+def prepare(task: WorkloadTask[Any], capacity_bytes: int | None) -> tuple[Workload, MemoryGauge]:
+    """Return the workload and its enforced limit.
 
     What the host takes for the dataset and the compiler does not count against the limit.
     """
@@ -133,15 +130,7 @@ def prepare(
         _ = workload.batches.size
     if task.workload.compile and workload.device.type == "cpu":
         load_compiler()
-    return workload, *open_gauge(workload.device, capacity_bytes)
-
-
-def open_gauge(device: torch.device, capacity_bytes: int | None) -> tuple[MemoryGauge, int | None]:
-    """Return the enforced limit, and the device's free memory before, where known."""
-    available_bytes = available_memory_bytes() if device.type == "cpu" else None
-    if device.type == "cuda":
-        available_bytes = int(torch.cuda.mem_get_info(device)[0])
-    return MemoryGauge(device, capacity_bytes), available_bytes
+    return workload, MemoryGauge(workload.device, capacity_bytes)
 
 
 @contextmanager
@@ -161,11 +150,6 @@ def hold_output(stepper: Training | UserStep) -> None:
     kept: deque[Any] = deque(maxlen=1)
     if isinstance(stepper, Training):
         stepper.watch_output(kept.append)
-
-
-def find_largest(*peaks: int | None) -> int | None:
-    """Return the largest of the known peaks, None where none is known."""
-    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def _run_steps(workload: Workload, observer: PeakObserver, task: MemoryTask, probe: Probe) -> Probe:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from advisor.device.allocator_settings import has_expandable_segments
+from advisor.device.cpu import available_memory_bytes
 from advisor.errors import DeviceError
 from advisor.predict.allocator import LARGE_SEGMENT_BYTES
 from advisor.training.heap import return_freed_memory
@@ -29,13 +30,19 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 class MemoryGauge:
-    """Enforces a limit on a device, None for none, and counts bytes beyond the idle process."""
+    """Enforces a limit on a device, None for none, and counts bytes beyond the idle process.
+
+    `available_bytes` were free on the device before; None where that is not known.
+    """
 
     def __init__(self, device: torch.device, capacity_bytes: int | None) -> None:
         self.device, self._capacity_bytes = device, capacity_bytes
         self._idle: dict[str, int] | None = None  # where the limit is the kernel's
         self._mapped_before_bytes: int | None = None
         self._swapped_before_bytes = _read_status().get("VmSwap")
+        self.available_bytes = available_memory_bytes() if device.type == "cpu" else None
+        if device.type == "cuda":
+            self.available_bytes = int(torch.cuda.mem_get_info(device)[0])
         if device.type == "cpu":
             return_freed_memory()
             _warm_up_cpu()

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from advisor.engine.worker.emitter import Emitter
 from advisor.engine.worker.failure import describe
 from advisor.memory.data import LEAST_STEPS, MemoryTask
-from advisor.memory.measure import MESSAGE_LENGTH, PeakObserver, add_peaks, open_gauge
+from advisor.memory.measure import MESSAGE_LENGTH, PeakObserver, add_peaks
+from advisor.memory.measure_limit import MemoryGauge
 from advisor.training.data import WorkloadSpec
 from advisor.training.device_failure import is_out_of_memory
 from advisor.training.devices import resolve_device
@@ -20,10 +21,9 @@ _CAUGHT = "the script ran out of memory, and caught that"
 
 def run(task: MemoryTask, emit: Emitter) -> None:
     """Emit one Probe, and end the process; what the script fails of but memory is raised."""
-    device = resolve_device(task.workload.device)
-    gauge, available_bytes = open_gauge(device, task.capacity_bytes)
+    gauge = MemoryGauge(resolve_device(task.workload.device), task.capacity_bytes)
     observer = PeakObserver(gauge)
-    probe = replace(task.end("oom"), available_bytes=available_bytes)
+    probe = replace(task.end("oom"), available_bytes=gauge.available_bytes)
 
     def finish(failure: str | None) -> None:
         times = tuple(observer.times_s[1:])

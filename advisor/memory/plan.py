@@ -8,15 +8,17 @@ from msgspec.structs import replace
 
 from advisor.engine.record import Conclusions, Topic
 from advisor.engine.spec import Limits
-from advisor.memory.data import LEAST_STEPS, PROBES, MemoryConclusion, MemoryMethod, Probe
+from advisor.memory.data import (
+    LEAST_STEPS,
+    PROBES,
+    MemoryConclusion,
+    MemoryMethod,
+    Probe,
+    list_sizes,
+)
 from advisor.memory.guided import GUIDED_LIMITS, choose_guided_size, is_refuted
 from advisor.memory.law import find_peaks, fit_memory
-from advisor.memory.refusals import (
-    MOST_REFUSALS,
-    are_multiples_refused,
-    find_multiple,
-    list_refused,
-)
+from advisor.memory.refusals import MOST_REFUSALS, are_multiples_refused, find_multiple
 from advisor.memory.search import (
     RESOLUTION_FRACTION,
     TOO_BIG,
@@ -57,7 +59,7 @@ def choose_bounds(facts: WorkloadFacts, limits: Limits, capacity_bytes: int | No
     smallest = ceil(facts.min_micro_batch_size / multiple) * multiple
     split = None
     if base is not None:
-        most = min((base, *caps))
+        most = limits.cap(base, facts.dataset_size)
         split = split_batch(base, largest=most, smallest=smallest, multiple=multiple)
     return SearchBounds(
         min_micro_batch_size=smallest,
@@ -79,16 +81,16 @@ def choose_next_micro_batch_size(
     at or above one that did not fit are not tried: near the limit fitting is not monotone.
     """
     probes = leave_out_disturbed(_select(history))
-    too_big = [probe.micro_batch_size for probe in probes if probe.outcome in TOO_BIG]
+    too_big = list_sizes(probes, *TOO_BIG)
     if len(too_big) == len(probes):
         firsts = (bounds.base_micro_batch_size, bounds.min_micro_batch_size)
         least = min(too_big, default=bounds.largest_allowed + 1)
         return next((size for size in firsts if size is not None and size < least), None)
-    refused = list_refused(probes)
+    refused = list_sizes(probes, "refused")
     if len(refused) >= MOST_REFUSALS:
         return None
     if refused and are_multiples_refused(probes):
-        size = 2 * max(probe.micro_batch_size for probe in probes if probe.outcome == "fit")
+        size = 2 * max(list_sizes(probes, "fit"))
         is_open = size <= bounds.largest_allowed and size < min(too_big, default=inf)
         return size if is_open and size not in refused else None
     bounds = narrow_bounds(bounds, probes)
@@ -149,10 +151,9 @@ def conclude_memory(
     searched = _select(probes)
     trusted, disturbances = judge_surroundings(searched)
     fits = [probe for probe in trusted if probe.outcome == "fit"]
-    failed = {probe.micro_batch_size for probe in trusted if probe.outcome in TOO_BIG}
-    kernels = [probe.micro_batch_size for probe in trusted if probe.outcome == "kernel"]
+    failed = list_sizes(trusted, *TOO_BIG)
     refused = [probe for probe in searched if probe.outcome == "refused"]
-    ran = _find_largest(fits)
+    ran = max(list_sizes(fits, "fit"), default=None)
     cap = bounds.max_micro_batch_size
     bounds = narrow_bounds(bounds, searched)
     failed_above = min((size for size in failed if ran is None or size > ran), default=None)
@@ -165,7 +166,7 @@ def conclude_memory(
         if bounds.max_micro_batch_size != cap:
             limited_by = "script"
     elif failed_above is not None and (complete or is_closed or ran is None):
-        limited_by = "kernel" if failed_above in kernels else "memory"
+        limited_by = "kernel" if failed_above in list_sizes(trusted, "kernel") else "memory"
     elif complete and refused:
         limited_by = "model"
     verified = limited_by in {"dataset", "script", "cap"} or is_closed
@@ -194,7 +195,7 @@ def conclude_memory(
         upper_bound=failed_above,
         largest_accumulating=_find_largest(p for p in fits if p.accumulates is not False),
         largest_without_retries=_find_largest(p for p in fits if p.alloc_retries == 0),
-        refused=tuple(probe.micro_batch_size for probe in refused),
+        refused=tuple(list_sizes(refused, "refused")),
         refusal=next((probe.message for probe in refused), None),
         headroom_at_max_bytes=headroom_at_max_bytes,
         method=method,

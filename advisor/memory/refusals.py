@@ -5,10 +5,10 @@ sizes of their own. Where multiples of the size that ran first are refused too, 
 of two is left: what divides a round number, or a limit, is then still found.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
-from advisor.memory.data import Probe
+from advisor.memory.data import Probe, list_sizes
 
 #: Refusals after which no further size is tried.
 MOST_REFUSALS = 6
@@ -41,26 +41,21 @@ def judge_failure(message: str) -> Literal["oom", "kernel", "refused"]:
     return "kernel" if any(text in message for text in _KERNEL) else "refused"
 
 
-def list_refused(probes: Iterable[Probe]) -> list[int]:
-    """Return the sizes at which the model's own code failed, in the order they were tried."""
-    return [probe.micro_batch_size for probe in probes if probe.outcome == "refused"]
-
-
 def find_multiple(probes: Sequence[Probe]) -> int:
     """Return of what sizes are to be multiples, so that they may run."""
-    ran = _list_ran(probes)
-    return ran[0] if ran and list_refused(probes) else 1
+    ran = list_sizes(probes, "fit")
+    return ran[0] if ran and list_sizes(probes, "refused") else 1
 
 
 def are_multiples_refused(probes: Sequence[Probe]) -> bool:
     """Return whether not every multiple of the first size that ran does."""
     multiple = find_multiple(probes)
-    return any(size % multiple == 0 for size in list_refused(probes))
+    return any(size % multiple == 0 for size in list_sizes(probes, "refused"))
 
 
 def may_run(size: int, probes: Sequence[Probe]) -> bool:
     """Return whether a size ran, or may by those that did and did not."""
-    ran, refused = _list_ran(probes), list_refused(probes)
+    ran, refused = list_sizes(probes, "fit"), list_sizes(probes, "refused")
     if size in ran or not refused:
         return True
     larger, smaller = max(size, ran[0]), min(size, ran[0])
@@ -68,7 +63,3 @@ def may_run(size: int, probes: Sequence[Probe]) -> bool:
         return False
     is_power = (larger // smaller).bit_count() == 1
     return not are_multiples_refused(probes) or (size < max(ran) and is_power)
-
-
-def _list_ran(probes: Iterable[Probe]) -> list[int]:
-    return [probe.micro_batch_size for probe in probes if probe.outcome == "fit"]

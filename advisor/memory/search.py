@@ -11,12 +11,12 @@ that failed: the second error ends the search.
 """
 
 from collections.abc import Sequence
-from math import ceil, floor, inf
+from math import ceil, comb, floor, inf
 from typing import NamedTuple
 
 import msgspec
 
-from advisor.memory.data import Probe
+from advisor.memory.data import Outcome, Probe, list_sizes
 from advisor.memory.law import fit_memory
 from advisor.predict.law import MemoryLaw
 
@@ -38,7 +38,7 @@ FLOOR_FRACTION = 1 / 3
 #: Error of one measured peak, in bytes: page granularity and the allocator's rounding.
 NOISE_BYTES = 1 << 20
 #: How a size ends that is too large: it needs more than the limit, or a kernel does not take it.
-TOO_BIG = frozenset({"oom", "spill", "kernel"})
+TOO_BIG: tuple[Outcome, ...] = ("oom", "spill", "kernel")
 
 
 class SearchBounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,12 +101,12 @@ def read_evidence(
 ) -> Evidence | None:
     """Return what the memory probes say, None where they end the search."""
     fits = tuple(probe for probe in probes if probe.outcome == "fit")
-    failures = [probe.micro_batch_size for probe in probes if probe.outcome in TOO_BIG]
+    failures = list_sizes(probes, *TOO_BIG)
     if not fits or len(fits) + len(failures) < len(probes):
         return None
     # The first size was given, not sought: where it fails it ends the range, and tells no more.
     sought = probes[1:] if probes[0].outcome in TOO_BIG else probes
-    too_big = [probe.micro_batch_size for probe in sought if probe.outcome in TOO_BIG]
+    too_big = list_sizes(sought, *TOO_BIG)
     left = limits.probes - len(sought)
     if left <= 0 or len(too_big) >= limits.ooms:
         return None
@@ -123,13 +123,40 @@ def choose_affine_size(evidence: Evidence, bounds: SearchBounds) -> float:
     law = fit_memory(evidence.fits)
     predicted = _predict_largest(law, bounds.capacity_bytes)
     safe = _find_safe_size(evidence, bounds.capacity_bytes)
-    if evidence.failed is not None:
-        return _climb(evidence, bounds, safe, predicted)
-    if law is None or bounds.capacity_bytes is None:
-        return max(safe, FIRST_GROWTH * evidence.ran)
-    if evidence.ran < DOUBT_FRACTION * predicted:
-        return max(safe, min(DOUBT_FRACTION * predicted, GROWTH * evidence.ran))
-    return _approach(evidence, bounds, safe, predicted)
+    start, left, ran = float(evidence.ran), evidence.left, evidence.ran
+    granule = bounds.find_granule(ran, RESOLUTION_FRACTION)
+    if evidence.failed is None:
+        if law is None or bounds.capacity_bytes is None:
+            return max(safe, FIRST_GROWTH * ran)
+        if ran < DOUBT_FRACTION * predicted:
+            return max(safe, min(DOUBT_FRACTION * predicted, GROWTH * ran))
+        if predicted < ran + bounds.batch_multiple:
+            return ran + bounds.find_granule(ran, CERTIFICATE_FRACTION)
+        if safe > ran + granule and left > 1:
+            # The step starts from the safe size; should it fail, that size costs one probe more.
+            start, left = safe, left - 1
+    elif ran + granule < safe < evidence.failed:
+        return safe
+    end = min(max(predicted, ran) + granule, evidence.ceiling + bounds.batch_multiple)
+    errors = 2 if evidence.failed is None else 1
+    size = start + find_longest_step(start, end, granule, left, errors)
+    return min(evidence.failed or predicted, size)
+
+
+def find_longest_step(start: float, end: float, granule: int, probes: int, errors: int) -> float:
+    """Return how far to go at once from a size that runs towards one that does not.
+
+    What fails can still be searched from below, a granule or an even share of it at a time, with
+    the probes and errors that are left after it.
+    """
+    granules = ceil((end - start) / granule)
+    stretch = max(1.0, granules / (1 + _count_searchable(probes, errors)))
+    return ceil(stretch * (1 + _count_searchable(probes - 1, errors - 1))) * granule
+
+
+def _count_searchable(probes: int, errors: int) -> int:
+    """Return among how many sizes so many probes with so many errors find the largest that fits."""
+    return sum(comb(probes, error) for error in range(1, errors + 1))
 
 
 def _predict_largest(law: MemoryLaw | None, capacity_bytes: float | None) -> float:
@@ -155,30 +182,3 @@ def _find_safe_size(evidence: Evidence, capacity_bytes: int | None) -> float:
     # Far from it a line not seen yet may take over: it is below this peak, and above the floor.
     floor_bytes = FLOOR_FRACTION * max(0.0, law.find_binding(ran).fixed_bytes)
     return ran * (allowed - floor_bytes) / (peak + NOISE_BYTES - floor_bytes)
-
-
-def _approach(evidence: Evidence, bounds: SearchBounds, safe: float, predicted: float) -> float:
-    """Return a size up to the predicted largest; past that, the certificate."""
-    granule = bounds.find_granule(evidence.ran, RESOLUTION_FRACTION)
-    certificate = bounds.find_granule(evidence.ran, CERTIFICATE_FRACTION)
-    if predicted < evidence.ran + bounds.batch_multiple:
-        return evidence.ran + certificate
-    start, left = float(evidence.ran), evidence.left
-    if safe > start + granule and left > 1:
-        # The step starts from the safe size; should it fail, that size costs one probe more.
-        start, left = safe, left - 1
-    # What fails of as many granules as probes are left can still be searched, one granule each.
-    distance = min(predicted, evidence.ceiling) + certificate - start
-    step = left * max(granule, distance / (left * (left + 1) / 2))
-    return min(predicted, start + step)
-
-
-def _climb(evidence: Evidence, bounds: SearchBounds, safe: float, predicted: float) -> float:
-    """Return the safe size, or the next of even steps up to the size that did not fit."""
-    assert evidence.failed is not None
-    ran = evidence.ran
-    granule = bounds.find_granule(ran, RESOLUTION_FRACTION)
-    if ran + granule < safe < evidence.failed:
-        return safe
-    granules = ceil((min(evidence.failed, max(predicted, ran) + granule) - ran) / granule)
-    return ran + ceil(granules / (evidence.left + 1)) * granule

@@ -12,7 +12,7 @@ from advisor.engine.budget import PROBE_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_MEMOR
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.run import Run
 from advisor.errors import AdvisorError, DeviceError, SampleError, UsageError, WorkloadError
-from advisor.memory.data import PROBES, MemoryTask, Outcome, Probe
+from advisor.memory.data import PROBES, MemoryTask, Outcome, Probe, list_sizes
 from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size, narrow_bounds
 from advisor.memory.refusals import judge_failure
 from advisor.memory.search import SearchBounds
@@ -22,8 +22,8 @@ from advisor.memory.surroundings import (
     find_spill,
     judge_surroundings,
 )
-from advisor.predict.buffers import find_card
-from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, TRACE, TraceTask
+from advisor.predict.changes import make_trace_task
+from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, TRACE
 from advisor.predict.footprint import predict_on_card
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings, replay_allocator
@@ -134,13 +134,7 @@ def _keep_prediction(run: Run, most_s: float) -> str | None:
     if run.start_s > _TRACE_START_FRACTION * most_s:
         return "a worker takes too long to start"
     settings = find_settings(run)
-    task = TraceTask(
-        workload=run.spec.workload,
-        operators="cpu" if settings is None else "cuda",
-        largest_samples=run.facts.largest_samples,
-        min_micro_batch_size=run.facts.min_micro_batch_size,
-        batch_multiple=run.spec.limits.batch_multiple,
-    )
+    task = make_trace_task(run, "cpu" if settings is None else "cuda")
     try:
         (trace,) = run.runner.run(task, timeout_s=most_s)
     except AdvisorError as error:
@@ -174,11 +168,7 @@ def find_settings(run: Run) -> AllocatorSettings | None:
     if run.environment.device.kind != "cuda":
         return None
     gpu = recognise_gpu(run.environment.device.name)
-    return AllocatorSettings(
-        expandable_segments=has_expandable_segments(),
-        workspace_bytes=0 if gpu is None else gpu.workspace_bytes,
-        card=find_card(gpu),
-    )
+    return AllocatorSettings.of(gpu, expandable_segments=has_expandable_segments())
 
 
 def _choose_affordable(
@@ -201,7 +191,7 @@ def _choose_affordable(
 def _probe(run: Run, size: int, most_s: float) -> Probe:
     """Return the probe of a size; `spill` where it ran, but not in the memory it was meant to."""
     history = _list_probes(run)
-    ran = [probe.micro_batch_size for probe in _list_probes(run, "fit")]
+    ran = list_sizes(history, "fit")
     task = MemoryTask(
         workload=run.spec.workload,
         micro_batch_size=size,

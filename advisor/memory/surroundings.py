@@ -10,7 +10,7 @@ from statistics import fmean, linear_regression
 from typing import NamedTuple
 
 from advisor.device.data import Environment
-from advisor.memory.data import Probe
+from advisor.memory.data import Probe, list_sizes
 from advisor.training.data import WorkloadFacts
 from advisor.units import render_bytes
 
@@ -62,7 +62,7 @@ class FailedAllocation(NamedTuple):
 def judge_surroundings(probes: Sequence[Probe]) -> Surroundings:
     """Return which memory probes are evidence about their size, and what the surroundings did."""
     trusted, disturbances = [], []
-    largest = max((p.micro_batch_size for p in probes if p.outcome == "fit"), default=0)
+    largest = max(list_sizes(probes, "fit"), default=0)
     for probe in probes:
         taken = _name_taken_memory(probe)
         if taken is None or probe.outcome != "oom":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from operator import attrgetter
 
 from advisor.engine.record import Conclusions, Record
-from advisor.memory.data import PROBES, MemoryConclusion, Outcome
+from advisor.memory.data import PROBES, MemoryConclusion, Outcome, list_sizes
 from advisor.memory.law import find_peaks
 from advisor.memory.plan import MEMORY
 from advisor.predict.data import LimitedBy
@@ -115,14 +115,10 @@ def chart_memory(conclusions: Conclusions, x_marks: tuple[Mark, ...] = ()) -> Ch
         and memory.bytes_per_sample is not None
     ):
         law = {size: memory.fixed_bytes + memory.bytes_per_sample * size for size in peaks}
-    failed = {
-        name: dict.fromkeys(sorted(p.micro_batch_size for p in probes if p.outcome == outcome), top)
-        for outcome, name in _FAILURES.items()
-    }
     failures = [
-        Line(name, _draw(sizes, factor), "failures")
-        for name, sizes in failed.items()
-        if sizes and top
+        Line(name, _draw(dict.fromkeys(sorted(sizes), top), factor), "failures")
+        for outcome, name in _FAILURES.items()
+        if (sizes := list_sizes(probes, outcome)) and top
     ]
     if failures:
         parts.append("a cross is a size that did not run, whatever it would have taken")

@@ -16,6 +16,7 @@ from advisor.predict.changes import (
     compare_changes,
     count_more_flops,
     is_optimizer_decisive,
+    make_trace_task,
     trace_changes,
     write_how_to,
 )
@@ -28,7 +29,6 @@ from advisor.predict.data import (
     MemorySavings,
     PredictedMemory,
     PredictedWhatIf,
-    TraceTask,
 )
 from advisor.predict.memory_tables import chart_peak, tell_peak, tell_savings
 from advisor.predict.memory_trace import MemoryTrace
@@ -44,14 +44,9 @@ def run_memory_savings(run: Run) -> None:
         return
     size = advice.micro_batch_size
     deadline = time.monotonic() + run.share_s("memory savings")
-    task = TraceTask(
-        workload=run.spec.workload,
-        operators=base.operators,
-        largest_samples=run.facts.largest_samples,
-    )
     what_ifs = trace_changes(
         run,
-        task,
+        make_trace_task(run, base.operators),
         with_optimizer=is_optimizer_decisive(memory, (size,)),
         left_s=lambda: 0.0 if run.is_spent else min(run.left_s, deadline - time.monotonic()),
     )
@@ -99,8 +94,7 @@ def compare_pieces(conclusions: Conclusions) -> MemorySavings | None:
     if memory.max_micro_batch_size is None or memory.capacity_bytes is None:
         return None
     limits, size = record.command.limits, peak.micro_batch_size
-    caps = (facts.dataset_size, limits.max_micro_batch_size, MOST_SAMPLES)
-    at_most, multiple = min(cap for cap in caps if cap is not None), limits.batch_multiple
+    at_most, multiple = limits.cap(MOST_SAMPLES, facts.dataset_size), limits.batch_multiple
     capacity_bytes = fit_capacity(
         prediction,
         capacity_bytes=memory.capacity_bytes,

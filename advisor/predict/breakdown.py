@@ -96,11 +96,11 @@ def _share_out(trace: MemoryTrace, held: dict[int, int]) -> tuple[ModuleShare, .
     for place in places:
         blocks[place.name].add(place.block)
         blocks[place.part].add(place.member)
-    found: dict[str | None, dict[str | None, Counter[Category]]] = defaultdict(dict)
+    found: dict[str | None, dict[str | None, Counter[Category]]] = {}
     for index, size in held.items():
         block = trace.blocks[index]
         name, part = places[block.module][:2] if block.module >= 0 else (None, None)
-        found[name].setdefault(part, Counter())[block.category] += size
+        found.setdefault(name, {}).setdefault(part, Counter())[block.category] += size
 
     def share(
         name: str | None, held: Counter[Category], parts: tuple[ModuleShare, ...] = ()
@@ -114,14 +114,9 @@ def _share_out(trace: MemoryTrace, held: dict[int, int]) -> tuple[ModuleShare, .
         )
 
     return _rank_shares(
-        share(name, parts[name])
-        if {*parts} == {name}
-        else share(
-            name,
-            sum(parts.values(), Counter()),
-            _rank_shares(share(part, held) for part, held in parts.items()),
-        )
+        share(name, sum(parts.values(), Counter()), inner if {*parts} != {name} else ())
         for name, parts in found.items()
+        for inner in (_rank_shares(share(part, held) for part, held in parts.items()),)
     )
 
 

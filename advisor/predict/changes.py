@@ -9,7 +9,7 @@ from advisor.engine.run import Run
 from advisor.errors import AdvisorError
 from advisor.predict.data import MemorySaving, MemorySavings, PredictedMemory, TraceTask, WhatIf
 from advisor.predict.law import MemoryLaw
-from advisor.predict.memory_trace import Change, MemoryTrace, TraceBlock
+from advisor.predict.memory_trace import Change, MemoryTrace, Operators, TraceBlock
 from advisor.predict.roofline import cost_step
 from advisor.training.data import OptimizerFacts
 
@@ -51,6 +51,18 @@ _NOTES: dict[Change, str] = {
     "state_8bit": "a what-if by arithmetic: states of 4,096 elements and more in 8 bits, a scale "
     "for each 256 (Dettmers et al. 2021, arXiv:2110.02861)",
 }
+
+
+def make_trace_task(run: Run, operators: Operators, size: int | None = None) -> TraceTask:
+    """Return the task that traces the run's model, at every size or at one."""
+    return TraceTask(
+        workload=run.spec.workload,
+        operators=operators,
+        largest_samples=run.facts.largest_samples,
+        micro_batch_size=size,
+        min_micro_batch_size=run.facts.min_micro_batch_size,
+        batch_multiple=run.spec.limits.batch_multiple,
+    )
 
 
 def trace_changes(

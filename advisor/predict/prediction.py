@@ -18,7 +18,6 @@ from advisor.device.catalogue import CONTEXT_BYTES, Gpu, describe_stated_gpu, fi
 from advisor.engine.record import Record, Topic
 from advisor.errors import UsageError
 from advisor.predict.breakdown import break_down, compose_peak
-from advisor.predict.buffers import find_card
 from advisor.predict.changes import add_8bit_state, compare_changes, count_more_flops, write_how_to
 from advisor.predict.data import (
     CARDS,
@@ -73,8 +72,7 @@ def read_case(record: Record) -> Case:
     """Return what predictions follow from, as far as the record has it."""
     limits, facts = record.command.limits, record.workload
     dataset_size = None if facts is None else facts.dataset_size
-    caps = (limits.max_micro_batch_size, dataset_size, MOST_SAMPLES)
-    ceiling = min(cap for cap in caps if cap is not None)
+    ceiling = limits.cap(MOST_SAMPLES, dataset_size)
     return Case(
         traces=record.all(TRACES),
         what_ifs=record.all(TRACED_CHANGES),
@@ -126,11 +124,7 @@ def predict_on(gpu: Gpu, case: Case) -> Prediction:
     beyond it. The largest size is the largest whose device used fits usable less headroom; its ends
     are the same for the ends of device used, so the intervals agree with each other.
     """
-    settings = AllocatorSettings(
-        expandable_segments=case.asked.expandable_segments,
-        workspace_bytes=gpu.workspace_bytes,
-        card=find_card(gpu),
-    )
+    settings = AllocatorSettings.of(gpu, expandable_segments=case.asked.expandable_segments)
     footprint, headroom = Footprint(case.traces, settings), case.asked.headroom_bytes
     if headroom is None:
         headroom = 0 if gpu.memory_source == "stated" else GPU_HEADROOM_BYTES

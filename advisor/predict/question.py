@@ -2,8 +2,8 @@
 
 from advisor.engine.question import Question
 from advisor.engine.run import Run
-from advisor.predict.changes import is_optimizer_decisive, trace_changes
-from advisor.predict.data import CARDS, TRACED_CHANGES, TRACES, TraceTask
+from advisor.predict.changes import is_optimizer_decisive, make_trace_task, trace_changes
+from advisor.predict.data import CARDS, TRACED_CHANGES, TRACES
 from advisor.predict.footprint import find_general
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.prediction import PREDICTIONS, choose_next_size, list_cards, read_case
@@ -30,7 +30,7 @@ def run_prediction(run: Run) -> None:
             sizes += [max(1, most // 2), max(1, most)]
         changes = trace_changes(
             run,
-            _make_task(run, None),
+            make_trace_task(run, "cuda"),
             with_optimizer=is_optimizer_decisive(memory, filter(None, sizes)),
             left_s=lambda: 0.0 if run.is_spent else run.left_s,
         )
@@ -42,18 +42,8 @@ def run_prediction(run: Run) -> None:
 def _trace(run: Run, size: int | None) -> None:
     at = "" if size is None else f" at batch {size}"
     run.progress.stage(f"tracing{at}", left_s=run.left_s)
-    run.add(TRACES, *run.runner.run(_make_task(run, size), timeout_s=run.left_s))
-
-
-def _make_task(run: Run, size: int | None) -> TraceTask:
-    return TraceTask(
-        workload=run.spec.workload,
-        operators="cuda",
-        largest_samples=run.facts.largest_samples,
-        micro_batch_size=size,
-        min_micro_batch_size=run.facts.min_micro_batch_size,
-        batch_multiple=run.spec.limits.batch_multiple,
-    )
+    task = make_trace_task(run, "cuda", size)
+    run.add(TRACES, *run.runner.run(task, timeout_s=run.left_s))
 
 
 QUESTION = Question(

@@ -5,14 +5,16 @@ The point at which a phase begins belongs to it, as for a peak counter that is r
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Self
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
+from advisor.device.catalogue import Gpu
 from advisor.predict.allocator import Block, CachingAllocator, OutOfDeviceMemoryError
-from advisor.predict.buffers import Card
+from advisor.predict.buffers import Card, find_card
 from advisor.predict.memory_trace import MemoryTrace, PhaseMark
 
 #: Handles with a workspace each: that of the forward pass and that of autograd's thread.
@@ -34,6 +36,15 @@ class AllocatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     workspace_bytes: int = 0
     #: None leaves the buffers of reductions out.
     card: Card | None = None
+
+    @classmethod
+    def of(cls, gpu: Gpu | None, *, expandable_segments: bool) -> Self:
+        """Return those on a card; None where it is not known."""
+        return cls(
+            expandable_segments=expandable_segments,
+            workspace_bytes=0 if gpu is None else gpu.workspace_bytes,
+            card=find_card(gpu),
+        )
 
     def sum_workspaces(self, trace: MemoryTrace, *, unseen: bool = False) -> int:
         """Return what all workspaces take, or those that no block of the trace stands for."""

@@ -17,14 +17,13 @@ from torch import nn
 
 from advisor.engine.worker.emitter import Emit, Emitter
 from advisor.engine.worker.failure import describe
+from advisor.memory.data import find_largest
 from advisor.memory.measure import (
     MESSAGE_LENGTH,
     OVER_LIMIT,
     PeakObserver,
     catch_out_of_memory,
-    find_largest,
     hold_output,
-    open_gauge,
     prepare,
 )
 from advisor.memory.measure_limit import MemoryGauge
@@ -127,7 +126,7 @@ class _SoakObserver(PeakObserver):
 
 def run(task: SoakTask, emit: Emit[Soak]) -> None:
     """Emit one Soak."""
-    workload, gauge, _ = prepare(task, task.capacity_bytes)
+    workload, gauge = prepare(task, task.capacity_bytes)
     seen = _SoakObserver(gauge, task)
     with catch_out_of_memory() as caught:
         stepper = workload.make_stepper(task.micro_batch_size)
@@ -151,7 +150,7 @@ def run(task: SoakTask, emit: Emit[Soak]) -> None:
 
 def run_script(task: SoakTask, emit: Emitter) -> None:
     """Emit one Soak of the user's own script, and end the process."""
-    gauge, _ = open_gauge(resolve_device(task.workload.device), task.capacity_bytes)
+    gauge = MemoryGauge(resolve_device(task.workload.device), task.capacity_bytes)
     seen = _SoakObserver(gauge, task)
 
     def finish(failure: str | None) -> None:

@@ -11,8 +11,8 @@ from advisor.advice.frontier import (
     estimate_gradient_bytes,
     predict_all_reduce_s,
 )
+from advisor.device.catalogue import find_interconnect, list_interconnects
 from advisor.device.data import Interconnect
-from advisor.device.interconnects import find_interconnect, list_interconnects
 from advisor.errors import UsageError
 from tests.unit.samples import FIXED_S, PER_SAMPLE_S, affine, make_candidate, make_facts
 

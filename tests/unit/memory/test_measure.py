@@ -31,7 +31,7 @@ def make_optimizer(model):
 class PeaklessGauge:
     """What `MemoryGauge` is on MPS, with made-up figures of what is held."""
 
-    held = iter(())
+    held, available_bytes = iter(()), None
 
     def __init__(self, device, capacity_bytes):
         self.device = device  # what the steps run on

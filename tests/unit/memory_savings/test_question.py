@@ -108,8 +108,8 @@ def make_probes():
     return memory + timed
 
 
-def run_with(*, traced=True, kind="cpu", answer=trace_for, probes=None):
-    limits = Limits(budget_s=1000.0)
+def run_with(*, traced=True, kind="cpu", answer=trace_for, probes=None, **limited):
+    limits = Limits(budget_s=1000.0, **limited)
     spec = Spec(workload=WorkloadSpec(target="model.py"), limits=limits)
     run = open_run(spec, runner=FakeRunner(answer), progress=Notes(), save=lambda record: None)
     optimizer = OptimizerFacts(name="AdamW", learning_rate=1e-3)
@@ -147,6 +147,10 @@ def test_the_record_keeps_pieces_and_no_traces():
     run = run_with()
     assert [one.change for one in run.record.what_ifs] == ["checkpointing", "bf16"]
     assert all(len(one.memory.forward_backward) <= 3 for one in run.record.what_ifs)
+
+
+def test_changes_are_traced_at_sizes_that_the_model_runs():
+    assert {task.batch_multiple for task in run_with(batch_multiple=4).runner.tasks} == {4}
 
 
 def test_8_bit_state_is_for_a_gpu():
