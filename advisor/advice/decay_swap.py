@@ -16,13 +16,11 @@ from advisor.advice.data import Moment, Scenario, Schedule
 from advisor.advice.frontier import LEAST_STEPS_PER_EPOCH, count_samples
 from advisor.advice.schedule import (
     LEAST_GAIN_FRACTION,
-    Pair,
     interpolate_step_s,
-    scale_to,
     write_items,
 )
 from advisor.rate.data import Candidate
-from advisor.rate.rules import name_family
+from advisor.rate.rules import Rule, name_family
 from advisor.training.data import WorkloadFacts
 from advisor.units import format_figure, format_percent
 
@@ -35,7 +33,8 @@ _Cut = tuple[float, float]
 
 def conclude_decay_swap(
     candidates: Sequence[Candidate],
-    advised: Pair,
+    size: int,
+    rule: Rule | None,
     *,
     scenario: Scenario,
     facts: WorkloadFacts,
@@ -62,13 +61,13 @@ def conclude_decay_swap(
             reason="the places of the rate schedule are not known in samples: steps need the base "
             "batch, epochs the dataset's size",
         )
-    size, most = advised.global_batch_size, candidates[-1].global_batch_size
+    most = candidates[-1].global_batch_size
     if facts.dataset_size is not None:
         most = min(most, facts.dataset_size // LEAST_STEPS_PER_EPOCH)
     # In place of a rate divided so often; cuts by 0.1 give divisors such as 9.999999999999998.
     factors = [min(divisor * (1.0 + 1e-9), most / size) for _, divisor in cuts]
     sizes = [size * max(1, math.floor(factor)) for factor in factors]
-    rates = [scale_to(advised, each, math.inf) for each in sizes]
+    rates = [None if rule is None else rule.scale(each) for each in sizes]
     places, gain = [place for place, _ in cuts], None
 
     def take_s(samples: float, size: int) -> float:
@@ -96,7 +95,7 @@ def conclude_decay_swap(
         samples=None if end is None else round(end),
         gain_fraction=gain,
         reason=_explain(gain, sizes, largest_noise_scale),
-        rate_note="" if advised.learning_rate is None else note,
+        rate_note="" if rule is None else note,
     )
 
 

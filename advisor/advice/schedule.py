@@ -17,9 +17,8 @@ from advisor.advice.data import Schedule, ScheduleItem
 from advisor.memory.split import split_batch
 from advisor.noise.data import NoiseConclusion, get_working_noise_scale
 from advisor.rate.data import Candidate
-from advisor.rate.rules import name_family, scale_rate
+from advisor.rate.rules import Rule
 from advisor.statistics import Estimate
-from advisor.training.data import OptimizerFacts
 from advisor.units import format_percent
 
 #: Share of the time that a schedule must save to be advised: below, it is not worth the trouble,
@@ -36,18 +35,11 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     low_noise_scale: float
 
 
-class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """The batch and rate that a schedule's rates are scaled from."""
-
-    global_batch_size: int
-    #: That was run; None where none was, and then no rate is given.
-    learning_rate: float | None
-    optimizer: OptimizerFacts | None
-    loss_is_sum: bool = False
-
-
 def conclude_schedule(
-    candidates: Sequence[Candidate], noise: NoiseConclusion | None, advised: Pair
+    candidates: Sequence[Candidate],
+    noise: NoiseConclusion | None,
+    advised_size: int,
+    rule: Rule | None,
 ) -> Schedule:
     """Return whether and how to double the batch as the measured noise scale grows.
 
@@ -80,10 +72,11 @@ def conclude_schedule(
     lead_steps = step / (1.0 + first / noise.batch_size)
     lead = (lead_steps * (best[0] + phases[0].noise_scale), *parts[0][1:])
     segments = [
-        (count, size, scale_to(advised, size, scale)) for count, size, scale in (lead, *parts)
+        (count, size, None if rule is None else rule.scale(size, scale))
+        for count, size, scale in (lead, *parts)
     ]
-    constant = take_s((advised.global_batch_size,) * len(phases))
-    reason, rates = "the noise scale grows enough for a growing batch to pay", advised.learning_rate
+    constant = take_s((advised_size,) * len(phases))
+    reason = "the noise scale grows enough for a growing batch to pay"
     if best[0] == best[-1]:
         reason = "no batch that grows is faster than a constant one over what was measured"
     elif gain < LEAST_GAIN_FRACTION:
@@ -98,7 +91,7 @@ def conclude_schedule(
         measured_from_step=step,
         measured_to_step=points[-1][0],
         reason=reason,
-        rate_note="" if rates is None else "rates by the scaling rule from the advised pair",
+        rate_note="" if rule is None else "rates by the scaling rule from the advised pair",
     )
 
 
@@ -163,21 +156,6 @@ def predict_time(
     return sum(
         phase.progress_steps * _measure_pace(candidates, phase.noise_scale, size)
         for phase, size in zip(phases, course, strict=True)
-    )
-
-
-def scale_to(advised: Pair, global_batch_size: int, noise_scale: float) -> float | None:
-    """Return the rule's rate for another batch than the advised one; None without a rule."""
-    family = None if advised.optimizer is None else name_family(advised.optimizer)
-    if family is None or advised.learning_rate is None:
-        return None
-    return scale_rate(
-        family,
-        advised.learning_rate,
-        base_batch_size=advised.global_batch_size,
-        global_batch_size=global_batch_size,
-        noise_scale=noise_scale,
-        is_summed=advised.loss_is_sum,
     )
 
 

@@ -16,7 +16,6 @@ from advisor.advice.late_switch import conclude_late_switch
 from advisor.advice.plan import ADVICE, find_advised_way
 from advisor.advice.schedule import (
     LEAST_GAIN_FRACTION,
-    Pair,
     conclude_schedule,
     interpolate_step_s,
 )
@@ -30,6 +29,7 @@ from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.plan import RACE, UNSEEN_ERROR
 from advisor.rate.curves import group_pairs
 from advisor.rate.data import TRIALS
+from advisor.rate.rules import find_rule
 from advisor.statistics import two_sided_t
 from advisor.training.data import WorkloadFacts
 from advisor.units import count_of, format_percent
@@ -45,21 +45,18 @@ def _list_by_law(
 ) -> Iterator[Schedule]:
     """Yield what the law has to say of schedules: by the noise, in place of the user's own."""
     record, noise = conclusions.record, conclusions.of(NOISE)
-    advised = Pair(
-        global_batch_size=advice.global_batch_size,
-        learning_rate=advice.learning_rate.value,
-        optimizer=facts.optimizer,
-        loss_is_sum=facts.loss_reduction == "sum",
-    )
+    size, is_summed = advice.global_batch_size, facts.loss_reduction == "sum"
+    rule = find_rule(facts.optimizer, size, advice.learning_rate.value, is_summed=is_summed)
     steps = {each.step_source for each in record.all(NOISE_BATCHES)}
     # Checkpoints without a step are places in a list: nothing tells how far apart they lie.
     if noise is not None and noise.working is not None and steps <= {"steps"}:
-        yield conclude_schedule(advice.candidates, noise, advised)
+        yield conclude_schedule(advice.candidates, noise, size, rule)
     course = () if noise is None else noise.course
     scales = [get_working_noise_scale(scale) for _, scale in course]
     swap = conclude_decay_swap(
         advice.candidates,
-        advised,
+        size,
+        rule,
         scenario=record.get(SCENARIO) or Scenario(),
         facts=facts,
         largest_noise_scale=max((each for each in scales if each is not None), default=None),

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from advisor.advice.schedule import Pair, interpolate_step_s, scale_to
+from advisor.advice.schedule import interpolate_step_s
 from advisor.in_loop.data import WINDOW_STEPS, NoiseScale, pool_steps
 from advisor.in_loop.growth import want_change
 from advisor.noise.course import fit_trend
@@ -14,6 +14,7 @@ from advisor.noise.data import NoiseLogEntry, NoisePoint, choose_metric, get_wor
 from advisor.noise.log import NoiseLine, select_entries
 from advisor.noise.point import estimate_log_points
 from advisor.rate.data import Candidate
+from advisor.rate.rules import find_rule
 from advisor.statistics import median
 from advisor.training.data import OptimizerFacts
 
@@ -110,8 +111,8 @@ def _scale_rate(now: Setting, base: Setting, batch_size: int, noise_scale: float
     size, rate = base.batch_size or now.batch_size, base.learning_rate or now.learning_rate or None
     assert size is not None
     facts = None if now.optimizer is None else OptimizerFacts(name=now.optimizer)
-    pair = Pair(global_batch_size=size, learning_rate=rate, optimizer=facts)
-    return scale_to(pair, batch_size, noise_scale)
+    rule = find_rule(facts, size, rate)
+    return None if rule is None else rule.scale(batch_size, noise_scale)
 
 
 def _pays(change: Change, size: int, noise: NoiseScale, candidates: Sequence[Candidate]) -> bool:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from torch.optim import Optimizer
 
 from advisor.rate.data import LearningRate
-from advisor.rate.rules import name_family, propose_optimizer_changes, scale_rate
+from advisor.rate.rules import Rule, name_family, propose_optimizer_changes
 from advisor.training.optimizer_facts import describe_optimizer, to_number
 
 #: How the rate follows the batch: by the optimizer's own rule, in proportion, by the square root,
@@ -49,13 +49,8 @@ class Rescaling:
         if self._rule != "optimizer":
             ratio = batch_size / base
             return ratio if self._rule == "linear" else math.sqrt(ratio)
-        return scale_rate(
-            name_family(self._facts) or "heuristic",
-            1.0,
-            base_batch_size=base,
-            global_batch_size=batch_size,
-            noise_scale=noise_scale,
-        )
+        family = name_family(self._facts) or "heuristic"
+        return Rule(family, base, 1.0).scale(batch_size, noise_scale)
 
     def detach(self) -> None:
         """Leave the optimizer as it was."""

@@ -5,7 +5,7 @@ scale in samples; unknown, it counts as large.
 """
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -52,47 +52,56 @@ def name_family(optimizer: OptimizerFacts) -> Family | None:
     return next((known[name] for name in names if name in known), None)
 
 
-def scale_rate(
-    family: Family,
-    base_rate: float,
+class Rule(NamedTuple):
+    """How the rate follows the batch, from a pair that was run."""
+
+    family: Family
+    base_batch_size: int
+    base_rate: float
+    #: Whether the loss sums over its batch: SGD's rate is that of the mean loss over κ.
+    is_summed: bool = False
+
+    def scale(self, global_batch_size: int, noise_scale: float = math.inf) -> float:
+        """Return the rate at a batch; an infinite noise scale gives the rule's limit.
+
+        Source: McCandlish et al. 2018, arXiv:1812.06162, eq. 2.6, which is AdaScale's gain (Johnson
+        et al. 2020, arXiv:2007.05105); Malladi et al. 2022, arXiv:2205.10287.
+        """
+        base = self.base_batch_size
+        ratio = global_batch_size / base
+        if self.family == "gradient":
+            rate = self.base_rate if self.is_summed else self.base_rate * ratio
+            if math.isinf(noise_scale):
+                return rate
+            return rate * (noise_scale + base) / (noise_scale + global_batch_size)
+        if self.family == "adam":
+            if noise_scale <= 0.0:
+                return self.base_rate
+            ratio = min(global_batch_size, noise_scale) / min(base, noise_scale)
+        return self.base_rate * math.sqrt(ratio)
+
+    def scale_with_surge(self, global_batch_size: int, noise_scale: float) -> float:
+        """Return Adam's rate by the rule that peaks at B = φ > 0 and falls beyond, the lower curve.
+
+        Source: Li et al. 2024, arXiv:2405.14578: η ∝ 2/(sqrt(φ/B) + sqrt(B/φ)).
+        """
+
+        def weigh(size: int) -> float:
+            return math.sqrt(noise_scale / size) + math.sqrt(size / noise_scale)
+
+        return self.base_rate * weigh(self.base_batch_size) / weigh(global_batch_size)
+
+
+def find_rule(
+    optimizer: OptimizerFacts | None,
+    batch_size: int,
+    rate: float | None,
     *,
-    base_batch_size: int,
-    global_batch_size: int,
-    noise_scale: float,
     is_summed: bool = False,
-) -> float:
-    """Return the rule's rate; an infinite noise scale gives its limit.
-
-    Where the loss sums over its batch (`is_summed`) SGD's rate is that of the mean loss over κ.
-
-    Source: McCandlish et al. 2018, arXiv:1812.06162, eq. 2.6, which is AdaScale's gain (Johnson
-    et al. 2020, arXiv:2007.05105); Malladi et al. 2022, arXiv:2205.10287.
-    """
-    ratio = global_batch_size / base_batch_size
-    if family == "gradient":
-        rate = base_rate if is_summed else base_rate * ratio
-        if math.isinf(noise_scale):
-            return rate
-        return rate * (noise_scale + base_batch_size) / (noise_scale + global_batch_size)
-    if family == "adam":
-        if noise_scale <= 0.0:
-            return base_rate
-        ratio = min(global_batch_size, noise_scale) / min(base_batch_size, noise_scale)
-    return base_rate * math.sqrt(ratio)
-
-
-def scale_rate_with_surge(
-    base_rate: float, *, base_batch_size: int, global_batch_size: int, noise_scale: float
-) -> float:
-    """Return Adam's rate by the rule that peaks at B = φ > 0 and falls beyond, the lower curve.
-
-    Source: Li et al. 2024, arXiv:2405.14578: η ∝ 2/(sqrt(φ/B) + sqrt(B/φ)).
-    """
-
-    def weigh(size: int) -> float:
-        return math.sqrt(noise_scale / size) + math.sqrt(size / noise_scale)
-
-    return base_rate * weigh(base_batch_size) / weigh(global_batch_size)
+) -> Rule | None:
+    """Return the rule from this pair; None without a rate, or where no rule is known."""
+    family = None if optimizer is None else name_family(optimizer)
+    return None if family is None or rate is None else Rule(family, batch_size, rate, is_summed)
 
 
 def plan_changes(
@@ -134,13 +143,13 @@ def propose_learning_rate(
         high = math.inf if noise.high is None else noise.high
         ends = [max(noise.low or 0.0, 0.0), max(high, 0.0)]
     is_summed = facts.loss_reduction == "sum" and family == "gradient"
-    sizes = {"base_batch_size": base_batch_size, "global_batch_size": global_batch_size}
+    rule = Rule(family, base_batch_size, base_rate, is_summed)
     proposed, *ends = [
-        scale_rate(family, base_rate, **sizes, noise_scale=scale, is_summed=is_summed)
+        rule.scale(global_batch_size, scale)
         for scale in (math.inf if working is None else working, *ends)
     ]
     if family == "adam" and working is not None:
-        ends.append(scale_rate_with_surge(base_rate, **sizes, noise_scale=working))
+        ends.append(rule.scale_with_surge(global_batch_size, working))
     rules = _RULES if working is not None else {**_RULES, **_RULES_WITHOUT_NOISE}
     return replace(
         rate,

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from advisor.advice.data import Recommendation
 from advisor.rate.data import LearningRate, OptimizerChanges
-from advisor.rate.rules import Family, name_family, propose_optimizer_changes, scale_rate
+from advisor.rate.rules import Rule, name_family, propose_optimizer_changes
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 from advisor.verify.data import CriticalBatchStatus
 
@@ -63,23 +63,14 @@ def choose_rate(
     base, base_size = rate.base_value, rate.base_batch_size
     if facts.optimizer is None or not base or base_size is None or rate.value is None:
         return None
-    family: Family = name_family(facts.optimizer) or "heuristic"  # as where it was tried
-
-    def apply_rule(batch: int) -> float:
-        return scale_rate(
-            family,
-            base,
-            base_batch_size=base_size,
-            global_batch_size=batch,
-            noise_scale=math.inf if noise_scale is None else noise_scale,
-            is_summed=facts.loss_reduction == "sum",
-        )
-
+    family = name_family(facts.optimizer) or "heuristic"  # as where it was tried
+    rule = Rule(family, base_size, base, facts.loss_reduction == "sum")
+    noise = math.inf if noise_scale is None else noise_scale
     share = 1.0
     if base_size != recommended:
         share = math.log(size / base_size) / math.log(recommended / base_size)
-    factor = rate.value / apply_rule(recommended)
-    return float(apply_rule(size) * factor ** min(max(share, 0.0), 1.0))
+    factor = rate.value / rule.scale(recommended, noise)
+    return float(rule.scale(size, noise) * factor ** min(max(share, 0.0), 1.0))
 
 
 def choose_changes(

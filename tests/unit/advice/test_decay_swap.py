@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from advisor.advice.data import Moment, Scenario
 from advisor.advice.decay_swap import conclude_decay_swap
-from advisor.advice.schedule import LEAST_GAIN_FRACTION, Pair
+from advisor.advice.schedule import LEAST_GAIN_FRACTION
+from advisor.rate.rules import Rule, find_rule
 from advisor.training.data import OptimizerFacts
 from tests.unit.samples import affine, make_facts
 
@@ -16,10 +17,10 @@ SIZES = (1, 32, 64, 320, 1024, 4096)
 
 
 def swap(optimizer=SGD, *, sizes=SIZES, start=32, facts=None, rate=0.5, largest=None, **scenario):
-    pair = Pair(global_batch_size=start, learning_rate=rate, optimizer=optimizer)
     return conclude_decay_swap(
         affine(sizes),
-        pair,
+        start,
+        find_rule(optimizer, start, rate),
         scenario=Scenario(**scenario),
         facts=facts or make_facts(optimizer=optimizer),
         largest_noise_scale=largest,
@@ -59,10 +60,10 @@ def test_where_the_batch_cannot_grow_the_rate_is_cut_for_the_rest():
 
 
 def test_a_summed_loss_needs_the_whole_cut():
-    pair = Pair(global_batch_size=32, learning_rate=0.5, optimizer=SGD, loss_is_sum=True)
     schedule = conclude_decay_swap(
         affine(SIZES),
-        pair,
+        32,
+        Rule("gradient", 32, 0.5, is_summed=True),
         scenario=Scenario(milestones=epochs(1), epochs=3.0),
         facts=make_facts(optimizer=SGD),
     )

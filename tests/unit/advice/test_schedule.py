@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from advisor.advice.schedule import (
     LEAST_GAIN_FRACTION,
-    Pair,
     Phase,
     conclude_schedule,
     cut_phases,
@@ -15,17 +14,17 @@ from advisor.advice.schedule import (
     interpolate_step_s,
     plan_doublings,
     predict_time,
-    scale_to,
 )
 from advisor.advice.schedule_tell import describe_schedule
 from advisor.noise.data import NoiseConclusion, NoisePoint
+from advisor.rate.rules import Rule, find_rule
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
 from tests.unit.samples import affine, make_candidate
 
 SGD = OptimizerFacts(name="SGD", learning_rate=0.5)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-PAIR = Pair(global_batch_size=64, learning_rate=0.5, optimizer=SGD)
+RULE = Rule("gradient", 64, 0.5)
 
 
 def make_noise(scales, *, every=100, spread=1.1, batch=32, adapted=None):
@@ -62,7 +61,9 @@ def make_noise(scales, *, every=100, spread=1.1, batch=32, adapted=None):
 
 
 def test_a_noise_scale_that_grows_much_gives_doublings_with_a_gain():
-    schedule = conclude_schedule(affine(SIZES), make_noise([4, 16, 100, 1000, 8000, 8000]), PAIR)
+    schedule = conclude_schedule(
+        affine(SIZES), make_noise([4, 16, 100, 1000, 8000, 8000]), 64, RULE
+    )
     sizes = [item.global_batch_size for item in schedule.items]
     assert len(sizes) > 2
     assert schedule.gain_fraction > LEAST_GAIN_FRACTION
@@ -72,7 +73,7 @@ def test_a_noise_scale_that_grows_much_gives_doublings_with_a_gain():
 
 
 def test_a_constant_noise_scale_gives_no_schedule_and_no_gain():
-    schedule = conclude_schedule(affine(SIZES), make_noise([90, 90, 90]), PAIR)
+    schedule = conclude_schedule(affine(SIZES), make_noise([90, 90, 90]), 64, RULE)
     assert schedule.items == ()
     assert schedule.gain_fraction == 0.0
     assert schedule.gain_over_advised_fraction == 0.0
@@ -81,7 +82,7 @@ def test_a_constant_noise_scale_gives_no_schedule_and_no_gain():
 
 
 def test_a_gain_below_three_per_cent_is_told_and_not_advised():
-    schedule = conclude_schedule(affine(SIZES), make_noise([60, 90, 270, 290]), PAIR)
+    schedule = conclude_schedule(affine(SIZES), make_noise([60, 90, 270, 290]), 64, RULE)
     assert schedule.items == ()
     assert 0.0 <= schedule.gain_fraction < LEAST_GAIN_FRACTION
 
@@ -90,7 +91,7 @@ def test_a_gain_below_three_per_cent_is_told_and_not_advised():
     "noise", [None, make_noise([90]), make_noise([90, Estimate(None, None, None)])]
 )
 def test_one_point_is_no_trend(noise):
-    schedule = conclude_schedule(affine(SIZES), noise, PAIR)
+    schedule = conclude_schedule(affine(SIZES), noise, 64, RULE)
     assert schedule.items == ()
     assert schedule.gain_fraction is None
     assert "two points" in schedule.reason
@@ -98,7 +99,7 @@ def test_one_point_is_no_trend(noise):
 
 def test_the_optimizers_own_metric_is_followed_from_where_it_exists():
     noise = make_noise([9, 9, 9, 9], adapted=[None, 4, 4000, 8000])
-    schedule = conclude_schedule(affine(SIZES), noise, PAIR)
+    schedule = conclude_schedule(affine(SIZES), noise, 64, RULE)
     assert schedule.measured_from_step == 100
     assert schedule.items[0].from_step == 0
     assert schedule.items[-1].from_step > 0
@@ -134,7 +135,7 @@ def test_a_doubling_waits_until_the_lower_end_is_above_twice_the_batch():
 def test_the_switch_is_counted_in_the_steps_of_the_scheduled_run():
     # Constant φ = B0 in the first phase: 100 steps at 32 are 50 of an endless batch.
     noise = make_noise([32, 32, 3e5, 3e5], spread=1.0001, batch=32)
-    schedule = conclude_schedule(affine(SIZES), noise, PAIR)
+    schedule = conclude_schedule(affine(SIZES), noise, 64, RULE)
     first, second = schedule.items[:2]
     size = first.global_batch_size
     assert second.from_samples == pytest.approx(second.from_step * size, abs=size)
@@ -142,29 +143,18 @@ def test_the_switch_is_counted_in_the_steps_of_the_scheduled_run():
 
 
 def test_rates_are_scaled_from_the_pair_that_was_run():
-    assert scale_to(PAIR, 64, 100.0) == 0.5
-    assert scale_to(PAIR, 128, math.inf) == 1.0
-    summed = Pair(global_batch_size=64, learning_rate=0.5, optimizer=SGD, loss_is_sum=True)
-    assert scale_to(summed, 128, math.inf) == 0.5
-    adam = Pair(
-        global_batch_size=64,
-        learning_rate=0.5,
-        optimizer=OptimizerFacts(name="Adam"),
-        loss_is_sum=True,
-    )
-    assert scale_to(adam, 256, math.inf) == 1.0
+    assert RULE.scale(64, 100.0) == 0.5
+    assert RULE.scale(128) == 1.0
+    assert RULE._replace(is_summed=True).scale(128) == 0.5
+    assert Rule("adam", 64, 0.5, is_summed=True).scale(256) == 1.0
 
 
 @pytest.mark.parametrize(
-    "pair",
-    [
-        Pair(global_batch_size=64, learning_rate=None, optimizer=SGD),
-        Pair(global_batch_size=64, learning_rate=0.5, optimizer=None),
-        Pair(global_batch_size=64, learning_rate=0.5, optimizer=OptimizerFacts(name="LBFGS")),
-    ],
+    ("optimizer", "rate"), [(SGD, None), (None, 0.5), (OptimizerFacts(name="LBFGS"), 0.5)]
 )
-def test_no_rate_without_one_that_was_run_or_without_a_rule(pair):
-    schedule = conclude_schedule(affine(SIZES), make_noise([4, 16, 1000, 8000, 8000]), pair)
+def test_no_rate_without_one_that_was_run_or_without_a_rule(optimizer, rate):
+    rule, noise = find_rule(optimizer, 64, rate), make_noise([4, 16, 1000, 8000, 8000])
+    schedule = conclude_schedule(affine(SIZES), noise, 64, rule)
     assert schedule.items
     assert {item.learning_rate for item in schedule.items} == {None}
 
@@ -183,13 +173,9 @@ curves = st.dictionaries(st.integers(1, 4096), st.floats(1e-4, 10.0), min_size=1
 def test_schedules_double_never_shrink_stay_feasible_and_never_lose(
     candidates, scales, spread, which
 ):
-    advised = Pair(
-        global_batch_size=candidates[which % len(candidates)].global_batch_size,
-        learning_rate=0.1,
-        optimizer=SGD,
-    )
+    advised = candidates[which % len(candidates)].global_batch_size
     noise = make_noise(scales, spread=spread)
-    schedule = conclude_schedule(candidates, noise, advised)
+    schedule = conclude_schedule(candidates, noise, advised, Rule("gradient", advised, 0.1))
     assert schedule.gain_fraction >= 0.0
     assert schedule.gain_over_advised_fraction >= schedule.gain_fraction - 1e-9
     assert bool(schedule.items) == (schedule.gain_fraction >= LEAST_GAIN_FRACTION)
@@ -238,5 +224,7 @@ def test_a_batch_is_split_into_equal_micro_batches_that_fit():
 
 
 def test_a_batch_that_stays_takes_the_samples_that_the_measured_run_took():
-    schedule = conclude_schedule(affine((32,)), make_noise([90, 90, 90], every=100, batch=32), PAIR)
+    schedule = conclude_schedule(
+        affine((32,)), make_noise([90, 90, 90], every=100, batch=32), 64, RULE
+    )
     assert schedule.samples == 200 * 32

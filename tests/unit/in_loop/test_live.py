@@ -8,7 +8,7 @@ from advisor.in_loop.live import Setting, conclude_live
 from advisor.in_loop.tell_live import tell_change, tell_headline, tell_line, tell_live
 from advisor.noise.log import parse_noise_lines
 from advisor.rate.data import Candidate
-from advisor.rate.rules import scale_rate
+from advisor.rate.rules import Rule
 from tests.unit.in_loop.logs import write_lines
 
 
@@ -36,13 +36,7 @@ def test_a_noise_scale_far_above_the_batch_doubles_it_now():
     assert advice.noise.low < 250.0 < advice.noise.high
     assert advice.best_batch_size == 256
     assert advice.best_rate == pytest.approx(
-        scale_rate(
-            "gradient",
-            0.1,
-            base_batch_size=32,
-            global_batch_size=256,
-            noise_scale=advice.noise.noise_scale,
-        )
+        Rule("gradient", 32, 0.1).scale(256, advice.noise.noise_scale)
     )
     assert "double it to 64" in tell_change(advice)
     assert tell_headline(advice).answer.startswith("Now best: batch 256, learning rate ")

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from advisor.rate.rules import (
     LEAST_BETA2,
+    Rule,
     propose_learning_rate,
     propose_optimizer_changes,
-    scale_rate,
-    scale_rate_with_surge,
 )
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
@@ -52,9 +51,7 @@ def test_adam_follows_the_root_up_to_the_noise_scale():
 
 def test_the_surge_peaks_at_the_noise_scale_and_is_adams_lower_end():
     def at(size):
-        return scale_rate_with_surge(
-            1.0, base_batch_size=32, global_batch_size=size, noise_scale=128.0
-        )
+        return Rule("adam", 32, 1.0).scale_with_surge(size, 128.0)
 
     assert max(range(1, 2000), key=at) == 128
     rate = propose(ADAMW, 4096, Estimate(128.0, 128.0, 128.0))
@@ -103,8 +100,7 @@ def test_a_lower_bound_proposes_a_little_above_it_and_reaches_up_to_the_limit():
 
 def test_a_noise_scale_of_zero_keeps_the_rate():
     for family in ("gradient", "adam"):
-        rate = scale_rate(family, 0.3, base_batch_size=8, global_batch_size=800, noise_scale=0.0)
-        assert rate == pytest.approx(0.3)
+        assert Rule(family, 8, 0.3).scale(800, 0.0) == pytest.approx(0.3)
 
 
 def test_a_summed_loss_divides_the_ratio_out_for_sgd_alone():
