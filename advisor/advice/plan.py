@@ -18,7 +18,7 @@ from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
 from advisor.rate.data import TRIALS, Candidate, LearningRate, OptimizerChanges
 from advisor.rate.range_data import LR_RANGES
-from advisor.rate.rules import plan_changes, propose_learning_rate
+from advisor.rate.rules import propose_learning_rate, propose_optimizer_changes
 from advisor.soak.plan import SOAK
 from advisor.statistics import NORMAL_QUANTILE
 
@@ -31,11 +31,9 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
     facts, way, base, law = decision.facts, decision.way, decision.race.base, decision.law
     size, loader, result = way.global_batch_size, conclusions.of(LOADER), decision.result
     rate, changes = _settle_rate(conclusions, decision), OptimizerChanges()
-    if result is not None:
-        warmup = plan_changes(facts, size, law.noise, decision.learning_rate).warmup_steps
-        changes = OptimizerChanges(
-            beta2=result.beta2, weight_decay=result.weight_decay, warmup_steps=warmup
-        )
+    if result is not None and base is not None:
+        changes = propose_optimizer_changes(facts.optimizer, base.key, result.key)
+        changes = replace(changes, beta2=result.beta2, weight_decay=result.weight_decay)
     own = find_way(decision.ways, facts.base_batch_size if base is None else base.global_batch_size)
     workers = None if loader is None else loader.advised_workers
     ranks = 1 if facts.script is None else facts.script.script.ranks  # that spread its steps

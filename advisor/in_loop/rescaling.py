@@ -10,7 +10,6 @@ from typing import Any, Literal
 from msgspec.structs import replace
 from torch.optim import Optimizer
 
-from advisor.rate.data import LearningRate
 from advisor.rate.rules import Rule, name_family, propose_optimizer_changes
 from advisor.training.optimizer_facts import describe_optimizer, to_number
 
@@ -72,9 +71,8 @@ class Rescaling:
         betas, decay = group.get("betas"), to_number(group.get("weight_decay"))
         beta2 = betas[1] if isinstance(betas, list | tuple) and len(betas) == 2 else None
         facts = replace(self._facts, beta2=to_number(beta2), weight_decay=decay)
-        factor, base = self.rate_factor, self._base
-        rate = LearningRate(rule=self._rule, base_value=1.0, base_batch_size=base, proposed=factor)
-        changes = propose_optimizer_changes(facts, rate, self.batch_size)
+        pair = (self.batch_size, self.rate_factor)
+        changes = propose_optimizer_changes(facts, (self._base, 1.0), pair)
         scaled: dict[str, Any] = {}
         if group.get("lr") is not None:
             scaled["lr"] = group["lr"] * self.rate_factor

@@ -17,7 +17,7 @@ from advisor.race.ways import find_way
 from advisor.rate.curves import is_same
 from advisor.rate.data import TRIAL_EVALUATIONS, TRIALS, Candidate, PairKey, TrialBranch, TrialTask
 from advisor.rate.range_stage import choose_evaluation_batch, make_trial, run_starts
-from advisor.rate.rules import plan_changes
+from advisor.rate.rules import propose_optimizer_changes
 from advisor.training.data import WARMUP_FRACTION
 
 #: Optimizer steps of the base pair where the user names no length, and the least worth judging.
@@ -152,7 +152,7 @@ class Trainer:
         The longest comes first.
         """
         way, whole = self.find_way(size), self._count_whole_steps(size)
-        changes = plan_changes(self.facts, size, self.law.noise, rate)
+        changes = propose_optimizer_changes(self.facts.optimizer, self.pair.key, (size, rate))
         longest, *shorter = (
             max(_LEAST_BRANCH_STEPS, round(ratio * whole)) * size for ratio in ratios
         )

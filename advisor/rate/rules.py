@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from msgspec.structs import replace
 
 from advisor.noise.data import get_working_noise_scale
-from advisor.rate.data import LearningRate, OptimizerChanges
+from advisor.rate.data import LearningRate, OptimizerChanges, PairKey
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 
@@ -104,15 +104,6 @@ def find_rule(
     return None if family is None or rate is None else Rule(family, batch_size, rate, is_summed)
 
 
-def plan_changes(
-    facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None, rate: float | None
-) -> OptimizerChanges:
-    """Return the other settings that go with a batch and a rate, by default the rule's."""
-    proposed = propose_learning_rate(facts, global_batch_size, noise)
-    chosen = proposed if rate is None else replace(proposed, proposed=rate)
-    return propose_optimizer_changes(facts.optimizer, chosen, global_batch_size)
-
-
 def propose_learning_rate(
     facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None
 ) -> LearningRate:
@@ -181,9 +172,9 @@ def _explain_absence(optimizer: OptimizerFacts | None, base_batch_size: int | No
 
 
 def propose_optimizer_changes(
-    optimizer: OptimizerFacts | None, learning_rate: LearningRate, global_batch_size: int
+    optimizer: OptimizerFacts | None, base: PairKey, pair: PairKey
 ) -> OptimizerChanges:
-    """Return the settings that keep their meaning in samples at the advised batch.
+    """Return the settings that keep their meaning in samples from the base pair to another.
 
     β2^κ averages, and a weight decay of λκη0/η' forgets, over as many samples as before. A warm-up
     at a larger batch takes 2/(1−β2) steps, until Adam's second moment holds more than noise.
@@ -191,16 +182,15 @@ def propose_optimizer_changes(
     Source: Malladi et al. 2022, arXiv:2205.10287 (β2); Wang and Aitchison 2024, arXiv:2405.13698
     (λ); Ma and Yarats 2021, arXiv:1910.04209 (warm-up).
     """
-    base, proposed = learning_rate.base_batch_size, learning_rate.proposed
-    if optimizer is None or base is None or not proposed:
+    if optimizer is None or not pair[1]:
         return OptimizerChanges()
-    family, ratio, beta2 = name_family(optimizer), global_batch_size / base, None
+    family, ratio, beta2 = name_family(optimizer), pair[0] / base[0], None
     if family == "adam" and optimizer.beta2 is not None:
         # A β2 that is below the range already stays where it is.
         beta2 = max(float(optimizer.beta2**ratio), min(LEAST_BETA2, optimizer.beta2))
     decay = None
-    if optimizer.weight_decay and learning_rate.base_value and family in {"adam", "gradient"}:
-        factor = ratio * learning_rate.base_value / proposed
+    if optimizer.weight_decay and base[1] and family in {"adam", "gradient"}:
+        factor = ratio * base[1] / pair[1]
         is_forgetting = family == "gradient" or bool(
             _DECOUPLED_DECAY & {optimizer.name, *optimizer.class_names}
         )

@@ -3,10 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from advisor.advice.data import Recommendation
-from advisor.rate.data import LearningRate, OptimizerChanges
+from advisor.rate.data import OptimizerChanges, PairKey
 from advisor.rate.rules import Rule, name_family, propose_optimizer_changes
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 from advisor.verify.data import CriticalBatchStatus
@@ -43,12 +41,14 @@ def choose_extension(
     return None
 
 
-def anchor_rate(advice: Recommendation) -> LearningRate:
-    """Return the rate with the pair that the rule scales from; a range test's is its own."""
+def find_base(advice: Recommendation) -> PairKey:
+    """Return the pair that the rule scales from; a range test's is its own."""
     rate = advice.learning_rate
-    if rate.base_batch_size is not None:
-        return rate
-    return replace(rate, base_value=rate.value, base_batch_size=advice.global_batch_size)
+    size, value = rate.base_batch_size, rate.base_value
+    if size is None:
+        size, value = advice.global_batch_size, rate.value
+    assert value is not None
+    return size, value
 
 
 def choose_rate(
@@ -59,9 +59,9 @@ def choose_rate(
     The factor by which the trial moved the recommended rate applies in full from its batch on, not
     at all at the base batch, and by the logarithm of the batch between.
     """
-    rate, recommended = anchor_rate(advice), advice.global_batch_size
-    base, base_size = rate.base_value, rate.base_batch_size
-    if facts.optimizer is None or not base or base_size is None or rate.value is None:
+    (base_size, base), recommended = find_base(advice), advice.global_batch_size
+    value = advice.learning_rate.value
+    if facts.optimizer is None or not base or value is None:
         return None
     family = name_family(facts.optimizer) or "heuristic"  # as where it was tried
     rule = Rule(family, base_size, base, facts.loss_reduction == "sum")
@@ -69,7 +69,7 @@ def choose_rate(
     share = 1.0
     if base_size != recommended:
         share = math.log(size / base_size) / math.log(recommended / base_size)
-    factor = rate.value / rule.scale(recommended, noise)
+    factor = value / rule.scale(recommended, noise)
     return float(rule.scale(size, noise) * factor ** min(max(share, 0.0), 1.0))
 
 
@@ -79,5 +79,4 @@ def choose_changes(
     """Return the other settings that go with a batch; the recommended one's are as advised."""
     if size == advice.global_batch_size:
         return advice.optimizer_changes
-    proposal = replace(anchor_rate(advice), proposed=rate)
-    return propose_optimizer_changes(optimizer, proposal, size)
+    return propose_optimizer_changes(optimizer, find_base(advice), (size, rate))

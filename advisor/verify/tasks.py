@@ -22,11 +22,11 @@ from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.verify.branches import (
-    anchor_rate,
     choose_batches,
     choose_changes,
     choose_extension,
     choose_rate,
+    find_base,
 )
 from advisor.verify.data import (
     VERIFICATION,
@@ -75,15 +75,13 @@ class Plan:
     ) -> None:
         self._conclusions, self._advice, self._facts = conclusions, advice, facts
         self._spec, self._workload, self._progress = spec, workload, progress
-        base = anchor_rate(advice)
-        assert base.base_value is not None
-        assert base.base_batch_size is not None
+        base_size, base_rate = find_base(advice)
         evaluation_size = min(_EVALUATION_BATCH, advice.micro_batch_size)
         self._evaluation_size = max(facts.min_micro_batch_size, evaluation_size)
-        trunk = self._make_task(base.base_batch_size, base.base_value, OptimizerChanges())
+        trunk = self._make_task(base_size, base_rate, OptimizerChanges())
         if trunk is None:
             raise UsageError(
-                f"the base batch {base.base_batch_size} does not fit and cannot be split",
+                f"the base batch {base_size} does not fit and cannot be split",
                 next_step="Record a run with a base batch that fits.",
             )
         step_s = _OVERHEAD * self._estimate_s([trunk])
@@ -93,8 +91,8 @@ class Plan:
             state_steps=state_steps,
             seed=workload.seed,
             device=workload.device,
-            trunk_batch_size=base.base_batch_size,
-            trunk_learning_rate=base.base_value,
+            trunk_batch_size=base_size,
+            trunk_learning_rate=base_rate,
             trunk_steps=trunk_steps,
             samples=spec.samples or 0,
             evaluation_batch_size=self._evaluation_size,
