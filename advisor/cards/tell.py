@@ -56,8 +56,9 @@ def _write_answer(answers: Sequence[CardAnswer]) -> str:
     how = f"batch {_write_split(first)}{rate and f', rate {rate}'}"
     if len(answers) == 1 or first.rank is None:
         return f"On {first.gpu} train with {how}"
-    what = "the cheapest" if first.training_price is not None else "the fastest"
-    count = sum(each.rank is not None for each in answers)
+    ranked = [each for each in answers if each.rank is not None]
+    is_by_price = all(each.training_price is not None for each in ranked)
+    what, count = "the cheapest" if is_by_price else "the fastest", len(ranked)
     by = ", by bounds alone" * (first.basis == "bounded")
     return f"{first.gpu} is {what} of {count_of(count, 'card')}{by}: train with {how}"
 

@@ -7,6 +7,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+from advisor.engine.opening import InspectTask, ScriptTask
 from advisor.engine.task import Task, WorkloadTask
 from advisor.errors import InconclusiveError, InternalError, WorkloadError
 from advisor.units import format_count, format_duration
@@ -38,7 +39,7 @@ class WorkerTimeoutError(WorkloadError):
 
 
 class NoTimeLeftError(WorkerTimeoutError):
-    """What was left of the budget sufficed for nothing: no fault of the user's code."""
+    """The budget ended what may have worked: no fault of the user's code that is known."""
 
     exit_code = InconclusiveError.exit_code
 
@@ -70,7 +71,9 @@ def explain_timeout(task: Task[Any], crash_path: Path, timeout_s: float) -> Work
         )
     if where:
         said = f"{said}; it stood at {where}"
-    return WorkerTimeoutError(said, next_step=next_step)
+    # What has got through its first steps may just be slow.
+    is_opening = isinstance(task, InspectTask | ScriptTask)
+    return (WorkerTimeoutError if is_opening else NoTimeLeftError)(said, next_step=next_step)
 
 
 def explain_death(task: Task[Any], crash_path: Path, code: int | None) -> WorkerDeathError:

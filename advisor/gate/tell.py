@@ -244,7 +244,8 @@ def say_metric(verdict: Verdict) -> str:
     """Return in words how far a metric is from what it was, with its interval."""
     name, change = NAMES[verdict.metric], verdict.change
     if change is None or change.point is None:
-        return verdict.remark or f"{name} not measured"
+        named = f"{name}: " * (verdict.outcome == "inconclusive")
+        return f"{named}{verdict.remark}" if verdict.remark else f"{name} not measured"
     worse, better = _WORDS.get(verdict.metric, ("more", "less"))
     size = abs(change.point)
     if change.point < -_ROUNDING:

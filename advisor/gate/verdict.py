@@ -106,7 +106,10 @@ def judge_noisy(
     before, after = (_list_logs(metric, side) for side in (old, new))
     judge = partial(Verdict, metric=metric, policy=policy)
     if not before or not after:
-        return judge(outcome="not_measured", remark="one side has no session of it")
+        return judge(
+            outcome="inconclusive" if policy.level == "error" else "not_measured",
+            remark="one side has no session of it",
+        )
     found = compare_logs(before, after, in_turns=in_turns)
     point = _to_change(found.log)
     judge = partial(judge, old=_render(metric, old, before), new=_render(metric, new, after))
@@ -190,7 +193,7 @@ def _to_change(log: float) -> float:
 
 
 def _render(metric: Metric, side: Occasion, logs: Sequence[tuple[int, float]]) -> float:
-    seconds = math.exp(statistics.median(log for _, log in logs))
+    seconds = math.exp(statistics.fmean(log for _, log in logs))
     return side.setting.micro_batch_size / seconds if metric == "throughput" else seconds
 
 

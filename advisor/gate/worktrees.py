@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from advisor.errors import UsageError
+from advisor.errors import AdvisorError, UsageError
 from advisor.gate.data import Revision, Side
 from advisor.training.data import Checkout, WorkloadSpec
 
@@ -94,10 +94,17 @@ def open_sides(reference: str | None, workload: WorkloadSpec) -> Iterator[Sides]
             path = Path(place, name)
             _git(own, "worktree", "add", "--detach", str(path), commit, why="no worktree")
             _link_ignored(own, path)
+            _link_submodules(own, path)
             checkout = Checkout(root=str(path), instead_of=str(own), folder=str(folder))
             sides.append(Side(workload=replace(workload, checkout=checkout), revision=revision))
         old, new = sides
-        yield Sides(old, new, tuple(_remark(own, old_commit, changed or head)))
+        try:
+            yield Sides(old, new, tuple(_remark(own, old_commit, changed or head)))
+        except AdvisorError as error:  # the worktrees will be gone
+            for name, there in (("old", f"{reference}:"), ("new", f"{own}/")):
+                error.message = error.message.replace(f"{place}/{name}/", there)
+                error.traceback = (error.traceback or "").replace(f"{place}/{name}/", there) or None
+            raise
 
 
 def see_side(workload: WorkloadSpec) -> Side:
@@ -137,6 +144,20 @@ def _link_ignored(own: Path, tree: Path) -> None:
         path.symlink_to(own / name.rstrip("/"))
 
 
+def _link_submodules(own: Path, tree: Path) -> None:
+    """Link what is checked out of submodules, of which git leaves a worktree an empty folder."""
+    for name in _list_submodules(own):
+        path = tree / name
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+            path.symlink_to(own / name)
+
+
+def _list_submodules(own: Path) -> list[str]:
+    staged = _git(own, "ls-files", "-z", "--stage", why="the files cannot be listed").split("\0")
+    return [each.partition("\t")[2] for each in staged if each.startswith("160000 ")]
+
+
 def _remark(own: Path, old: str, new: str) -> Iterator[str]:
     names = _git(own, "diff", "--name-only", old, new, why="the revisions cannot be compared")
     dependencies = [
@@ -149,6 +170,8 @@ def _remark(own: Path, old: str, new: str) -> Iterator[str]:
             f"{', '.join(dependencies)} differs between the revisions; both ran with what is "
             "installed here"
         )
+    for name in {*_list_submodules(own)}.intersection(names.splitlines()):
+        yield f"submodule {name} differs between the revisions; both have what is checked out here"
     untracked = _git(own, "ls-files", "--others", "--exclude-standard", why="").splitlines()
     python = [name for name in untracked if name.endswith(".py")]
     if python:
@@ -160,10 +183,10 @@ def _git(folder: Path, *arguments: str, why: str) -> str:
     """Return what git prints; UsageError where it fails, for the reason given."""
     command = ["git", "-C", str(folder), *_IDENTITY, *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise UsageError("git is not installed", next_step="Install it.") from error
     if done.returncode:
-        said = done.stderr.strip().splitlines()
+        said = done.stderr.decode(errors="replace").strip().splitlines()
         raise UsageError(f"{why}: {said[-1]}" if said else why)
-    return done.stdout.rstrip("\n")
+    return os.fsdecode(done.stdout).rstrip("\n")  # a file may have any name

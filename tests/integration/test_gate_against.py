@@ -149,6 +149,41 @@ def test_whatever_ends_it_no_worktree_and_no_process_stays(repository, end):
     assert alive == []
 
 
+def test_names_that_are_no_text_and_submodules_are_in_both_sides(repository, check):
+    part = repository.parent / "part"
+    part.mkdir()
+    git(part, "init", "--quiet")
+    (part / "part.py").write_text("")
+    git(part, "add", ".")
+    git(part, "commit", "--quiet", "-m", "one")
+    local = ("-c", "protocol.file.allow=always")
+    git(repository, *local, "submodule", "--quiet", "add", str(part), "train/part")
+    model = repository / "train" / "model.py"
+    model.write_text("from part import part\n" + MODEL)
+    git(repository, "commit", "--quiet", "-am", "two")
+    (repository / "train" / "data" / os.fsdecode(b"no\xe9text")).write_text("")
+    (repository / os.fsdecode(b"no\xe9text.py")).write_text("")
+    done = check(repository, "model.py", "--against", "HEAD")
+    assert done.exit_code in {0, 1, 3}, done.stderr
+    assert_nothing_is_left(repository)
+
+
+def test_a_failing_side_is_told_where_its_code_is_kept(repository, check):
+    model = repository / "train" / "model.py"
+    model.write_text(MODEL.replace("make_layers()\n", "undefined()\n"))
+    done = check(repository, "model.py", "--against", "HEAD")
+    assert done.exit_code == 5
+    assert f"{model}:" in done.stderr
+    assert "/new/" not in done.stderr
+    git(repository, "commit", "--quiet", "-am", "two")
+    model.write_text(MODEL)
+    done = check(repository, "model.py", "--against", "HEAD")
+    assert done.exit_code == 5
+    assert "HEAD:train/model.py:" in done.stderr
+    assert "/old/" not in done.stderr
+    assert_nothing_is_left(repository)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -50,6 +50,8 @@ def test_of_several_the_first_is_named_and_by_what():
         H100, A100, prices=(Price(gpu=H100, per_hour=9.0), Price(gpu=None, per_hour=1.0))
     )
     assert priced.startswith("A100 80GB SXM is the cheapest of 2 cards: train with")
+    partly = render(H100, A100, prices=(Price(gpu=H100, per_hour=9.0),))
+    assert partly.startswith("H100 SXM is the fastest of 2 cards: train with")
     bounded = render(H100, A100, training=make_training(device="CPU"))
     assert bounded.startswith("H100 SXM is the fastest of 2 cards, by bounds alone: train")
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from advisor.errors import InconclusiveError, NoBaselineError, RegressionError
 from advisor.gate.data import IN_TURNS, KNOWN_SPREAD, OLD_NAME, POLICY, Policy
+from advisor.gate.plan import COMPARISON
 from advisor.gate.stage import CHECK
 from advisor.gate.tell import head_comparison
 from advisor.gate.tell_baseline import describe_baseline
@@ -164,6 +165,19 @@ def test_the_headline_is_what_decides(new, slots, answer, error):
 def test_an_incomplete_check_says_so():
     headline = head_comparison(check(make_side(), complete=False))
     assert headline.answer.endswith("(from an incomplete run)")
+
+
+def test_a_side_without_a_session_is_no_pass():
+    headline = head_comparison(check(make_side(times=()), complete=False))
+    said = "throughput: one side has no session of it"
+    assert headline.answer == f"INCONCLUSIVE: {said} (from an incomplete run)"
+    assert isinstance(headline.missing, InconclusiveError)
+
+
+def test_what_was_and_what_is_differ_by_the_change():
+    old, new = make_side(times=(0.1, 0.1, 0.2)), make_side(times=(0.1, 0.2, 0.2))
+    verdict = check(new, old).of(COMPARISON).verdicts[0]
+    assert verdict.old / verdict.new - 1.0 == pytest.approx(verdict.change.point)
 
 
 def test_a_check_without_old_side_was_the_first():
