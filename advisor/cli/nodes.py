@@ -68,8 +68,6 @@ def find_nodes(asked: Ranks, variables: Mapping[str, str] = os.environ) -> "Node
     Raises:
         UsageError: They name no nodes that can be.
     """
-    from advisor.engine.nodes import Nodes
-
     if asked.nnodes == 1:
         return _find_allocated(variables) if asked.nproc_per_node == 1 else None
     if asked.rdzv_backend not in {"c10d", "static"}:
@@ -97,16 +95,39 @@ def find_nodes(asked: Ranks, variables: Mapping[str, str] = os.environ) -> "Node
     node = asked.node_rank
     if node is None and conf.get("is_host", str(_is_own(host))).lower() in {"1", "true", "yes"}:
         node = 0
-    return Nodes(
+    return _make_nodes(
         count=asked.nnodes,
         per_node=asked.nproc_per_node,
         node=node,
         host=host,
-        port=int(port or _PORT),
+        port=_read_number("the port", port or str(_PORT)),
         name=asked.rdzv_id or "",
         join_s=float(conf.get("join_timeout", conf.get("timeout", _JOIN_S))),
         local_ranks=asked.nproc_per_node,
     )
+
+
+def _make_nodes(**fields: object) -> "Nodes":
+    import msgspec
+
+    from advisor.engine.nodes import Nodes
+
+    try:
+        return msgspec.convert(fields, Nodes)
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"there are no such nodes: {error}",
+            next_step="See --rdzv-endpoint and --rdzv-conf, or MASTER_PORT in the environment.",
+        ) from error
+
+
+def _read_number(name: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise UsageError(
+            f"{name} of the nodes is {text!r}, and no number",
+            next_step="Give a number, or unset what says so.",
+        )
+    return int(text)
 
 
 def _parse_conf(text: str | None) -> dict[str, str]:
@@ -127,46 +148,48 @@ def _is_own(host: str) -> bool:
     try:
         with socket.socket() as end:
             end.bind((host, 0))
-    except OSError:
+    except (OSError, UnicodeError):  # or no name of a machine at all
         return False
     return True
 
 
 def _find_allocated(variables: Mapping[str, str]) -> "Nodes | None":
     """Return the process that this is of several that torchrun or Slurm has started."""
-    from advisor.engine.nodes import Nodes
+
+    def read(name: str, default: str | None = None) -> int:
+        return _read_number(name, variables.get(name, default or ""))
 
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= variables.keys():
-        count, node, host = (variables[name] for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR"))
-        local_rank, local_ranks = variables["LOCAL_RANK"], variables.get("LOCAL_WORLD_SIZE", "1")
-        port, name = int(variables["MASTER_PORT"]) + 1, variables.get("TORCHELASTIC_RUN_ID", "")
+        count, node, host = read("WORLD_SIZE"), read("RANK"), variables["MASTER_ADDR"]
+        local_rank, local_ranks = read("LOCAL_RANK"), read("LOCAL_WORLD_SIZE", "1")
+        port, name = read("MASTER_PORT") + 1, variables.get("TORCHELASTIC_RUN_ID", "")
     elif {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"} <= variables.keys():
-        count = variables.get("SLURM_STEP_NUM_TASKS", variables["SLURM_NTASKS"])
-        node, name = variables["SLURM_PROCID"], variables.get("SLURM_JOB_ID", "0")
+        count = read("SLURM_STEP_NUM_TASKS", variables["SLURM_NTASKS"])
+        node, name = read("SLURM_PROCID"), variables.get("SLURM_JOB_ID", "0")
         # The tasks of a machine: the first number in such as `4(x2),3`.
         tasks = variables.get(
             "SLURM_STEP_TASKS_PER_NODE", variables.get("SLURM_TASKS_PER_NODE", "1")
         )
-        local_rank, local_ranks = variables["SLURM_LOCALID"], re.split(r"\D", tasks)[0] or "1"
+        local_rank, local_ranks = read("SLURM_LOCALID"), int(re.split(r"\D", tasks)[0] or "1")
         listed = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
         nodes = next((variables[each] for each in listed if each in variables), _HOST)
         host = variables.get("MASTER_ADDR", find_first(nodes))
-        own = variables.get("MASTER_PORT")
-        port = int(own) + 1 if own else _SLURM_PORT + int(name) % _SLURM_PORTS
+        port = _SLURM_PORT + read("SLURM_JOB_ID", "0") % _SLURM_PORTS
+        port = read("MASTER_PORT") + 1 if variables.get("MASTER_PORT") else port
     else:
         return None
-    if int(count) < 2:
+    if count < 2:
         return None
-    return Nodes(
-        count=int(count),
+    return _make_nodes(
+        count=count,
         per_node=1,
-        node=int(node),
+        node=node,
         host=host,
         port=port,
         name=name,
         join_s=_JOIN_S,
-        local_rank=int(local_rank),
-        local_ranks=int(local_ranks),
+        local_rank=local_rank,
+        local_ranks=local_ranks,
     )
 
 

@@ -87,7 +87,7 @@ def _connect(nodes: Nodes) -> tuple[Link, int]:
     """Return the connection to the leader, and this node's number; LostNodeError without either."""
     ends_s = time.monotonic() + nodes.join_s
     while (left_s := ends_s - time.monotonic()) > 0.0:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeError):  # not there, or no name of a machine
             link = Link(socket.create_connection((nodes.host, nodes.port), timeout=GREETING_S))
             link.send(Hello(nodes=nodes))
             answer = link.hear(left_s)

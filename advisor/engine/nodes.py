@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -44,9 +44,9 @@ class Nodes(msgspec.Struct, frozen=True, kw_only=True):
     per_node: int
     node: int | None
     host: str
-    port: int
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)]
     name: str = ""
-    join_s: float
+    join_s: Annotated[float, msgspec.Meta(le=1e6)]
     local_rank: int = 0
     local_ranks: int
 

@@ -46,11 +46,32 @@ def test_the_endpoints_machine_leads_unless_a_rank_is_given(options, node):
         ({"rdzv_endpoint": "node", "rdzv_backend": "etcd"}, "etcd is not supported"),
         ({"rdzv_endpoint": "node", "rdzv_conf": "color=red"}, "not understood"),
         ({"rdzv_endpoint": "node", "rdzv_conf": "timeout=soon"}, "not understood"),
+        ({"rdzv_endpoint": "node", "rdzv_conf": f"timeout={'9' * 30}"}, "no such nodes"),
+        ({"rdzv_endpoint": "node:99999"}, "no such nodes"),
+        ({"node_rank": 0, "master_port": 65536}, "no such nodes"),
     ],
 )
 def test_what_names_no_nodes_is_refused(options, said):
     with pytest.raises(UsageError, match=said):
         find(nnodes=2, **options)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({**TORCHRUN, "MASTER_PORT": "many"}, "MASTER_PORT of the nodes is 'many'"),
+        ({**TORCHRUN, "MASTER_PORT": "65535"}, "no such nodes"),
+        ({**TORCHRUN, "RANK": ""}, "RANK of the nodes is ''"),
+        ({**SLURM, "SLURM_JOB_ID": "a"}, "SLURM_JOB_ID of the nodes is 'a'"),
+    ],
+)
+def test_an_environment_that_names_no_nodes_is_refused(variables, said):
+    with pytest.raises(UsageError, match=said):
+        find(variables)
+
+
+def test_what_is_no_name_of_a_machine_is_none_of_this_one():
+    assert find(nnodes=2, rdzv_endpoint="x" * 300).node is None
 
 
 def test_a_process_of_torchrun_is_one_rank_of_its_own():
