@@ -187,32 +187,31 @@ def drive(
         answer = kind.so_far(latest[0]) if latest and kind.so_far else ""
         return statuses, answer
 
-    try:
-        with (
-            Leader(nodes) if nodes is not None else contextlib.nullcontext() as leader,
-            open_progress(quiet=output.asked.quiet) as progress,
-        ):
-            if not output.asked.quiet:
-                progress.follow(look)
-            execute(
-                kind,
-                spec,
-                argv=sys.argv,
-                progress=progress,
-                save=save,
-                asked=asked,
-                held=held,
-                began_s=BEGAN_S.get(),
-                shows_output=output.asked.verbose,
-                leader=leader,
-            )
-    except (KeyboardInterrupt, AdvisorError) as error:
-        if latest and kind.is_worth_telling(latest[0].record, error):
-            with contextlib.suppress(AdvisorError):  # what ended the command is the one to report
-                output.write(kind, latest[0])
-        raise
-    output.write(kind, latest[0])
-    refuse_no_answer(kind, latest[0])
+    # The other nodes end with the code with which this block does.
+    with Leader(nodes) if nodes is not None else contextlib.nullcontext() as leader:
+        try:
+            with open_progress(quiet=output.asked.quiet) as progress:
+                if not output.asked.quiet:
+                    progress.follow(look)
+                execute(
+                    kind,
+                    spec,
+                    argv=sys.argv,
+                    progress=progress,
+                    save=save,
+                    asked=asked,
+                    held=held,
+                    began_s=BEGAN_S.get(),
+                    shows_output=output.asked.verbose,
+                    leader=leader,
+                )
+        except (KeyboardInterrupt, AdvisorError) as error:
+            if latest and kind.is_worth_telling(latest[0].record, error):
+                with contextlib.suppress(AdvisorError):  # what ended the command is to be reported
+                    output.write(kind, latest[0])
+            raise
+        output.write(kind, latest[0])
+        refuse_no_answer(kind, latest[0])
     return latest[0]
 
 

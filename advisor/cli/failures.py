@@ -1,5 +1,6 @@
 """Every failure as one short paragraph on stderr and an exit code."""
 
+import errno
 import functools
 import shlex
 import sys
@@ -10,10 +11,12 @@ from typing import Any
 import typer
 
 from advisor.cli.options import spread_groups
-from advisor.errors import AdvisorError, InternalError
+from advisor.errors import AdvisorError, InternalError, UsageError
 
 #: What a shell expects of a program that Ctrl-C ended: 128 + SIGINT.
 EXIT_INTERRUPTED = 130
+#: Of a disk on which nothing more can be written, whatever it was.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def reporting_failures(command: Callable[..., None]) -> Callable[..., None]:
@@ -30,6 +33,10 @@ def reporting_failures(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             raise  # the reader of stdout has gone; click ends quietly
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                error = UsageError(
+                    f"cannot write: {error.strerror}", next_step="Make room, and start it again."
+                )
             if type(error).__module__.partition(".")[0] in {"typer", "click"}:
                 raise  # usage errors and exits, which typer reports itself
             if isinstance(error, AdvisorError) and not isinstance(error, InternalError):

@@ -1,5 +1,8 @@
 import ast
+import errno
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +17,7 @@ from advisor.cli import app, options
 from advisor.cli.failures import write_failure
 from advisor.engine import record as engine_record
 from advisor.engine.document import encode_document, read_record
+from advisor.engine.nodes import Leader
 from advisor.errors import DeviceError, InconclusiveError, InternalError, WorkloadError
 from advisor.questions import KINDS, RUN
 from advisor.training.data import Precision
@@ -239,6 +243,31 @@ def test_a_run_without_a_recommendation_exits_3(session):
     assert result.exit_code == 3
     assert "640" in result.stdout
     assert "bsadvisor:" not in result.stderr  # the headline says why
+
+
+def test_the_other_nodes_end_with_the_code_of_a_run_without_a_recommendation(session, monkeypatch):
+    session.derived = without(build_derived(), recommendation=None)
+    ends, leave = [], Leader.__exit__
+
+    def see(self, kind, error, frames):
+        ends.append(getattr(error, "exit_code", error))
+        leave(self, kind, error, frames)
+
+    monkeypatch.setattr(Leader, "__exit__", see)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    Path("train.py").write_text("")
+    places = ("--nnodes", "2", "--node-rank", "0", "--rdzv-endpoint", f"127.0.0.1:{port}")
+    result = run("probe", *places, "train.py", "--", "--batch-size", "{batch_size}")
+    assert (result.exit_code, ends) == (3, [3])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_fault_of_ours(session, number):
+    session.error = OSError(number, os.strerror(number))
+    result = run("probe", "model.py")
+    assert result.exit_code == 2
+    assert f"bsadvisor: cannot write: {os.strerror(number)}." in result.stderr
 
 
 def test_an_inconclusive_run_prints_what_was_measured(session):
