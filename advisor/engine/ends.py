@@ -7,8 +7,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from advisor.engine.opening import InspectTask, ScriptTask
-from advisor.engine.task import Task, WorkloadTask
+from advisor.engine.task import InspectTask, ScriptTask, Task, WorkloadTask
 from advisor.errors import InconclusiveError, InternalError, WorkloadError
 from advisor.units import format_count, format_duration
 
