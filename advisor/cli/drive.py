@@ -110,7 +110,13 @@ class Output:
             self._next_kept_s = time.monotonic() + _KEEP_EVERY_S
             words = [word for word in record.command.argv[2:] if not word.startswith("-")]
             target = record.workload.file if record.workload else next(iter(words), "")
-            kept.keep(kept.choose_path(record.created_at, kind.name, target), document)
+            path = kept.choose_path(record.created_at, kind.name, target)
+            error = kept.keep(path, document)
+            if error is not None and is_last:
+                self.remark(
+                    f"This run is not kept, so that `bsadvisor report` does not have it: {path}: "
+                    f"{error.strerror}. --json FILE writes it."
+                )
         if json_path is None or not saves:
             return
         try:

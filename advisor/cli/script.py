@@ -87,7 +87,11 @@ def make_script(
         return None
     if "batch_size" not in list_placeholders(arguments) and _VARIABLE not in text:
         option = next(iter(_BATCH_OPTION.findall(text)), "--batch-size")
-        given = " ".join([*arguments, option, "{batch_size}"])
+        given, places = re.subn(
+            rf"(?<!\S)({re.escape(option)}[ =])\S+", r"\1{batch_size}", " ".join(arguments)
+        )
+        if not places:
+            given = " ".join([*arguments, option, "{batch_size}"])
         head = "-m " if training.is_module else ""
         raise UsageError(
             f"{target} is a training script, and nothing tells it which batch to take",

@@ -161,10 +161,11 @@ def _open_script(run: Run, workload: WorkloadSpec) -> None:
         WorkloadError: It fails, takes no optimizer step, or does not listen to its placeholders.
     """
     task = ScriptTask(workload=workload, filling=choose_own_filling(workload))
-    own = _start(run, task, "your script as it is")
+    what = "model file" if workload.script and workload.script.model_file else "script"
+    own = _start(run, task, f"your {what} as it is")
     filling = choose_other_filling(workload, own)
     task = ScriptTask(workload=workload, filling=filling)
-    other = _start(run, task, f"your script with batch {filling.batch_size}")
+    other = _start(run, task, f"your {what} with batch {filling.batch_size}")
     facts = conclude_facts(workload, own, other)
     assert facts.script is not None
     run.keep_script(facts.script.script)

@@ -95,7 +95,7 @@ def explain_death(task: Task[Any], crash_path: Path, code: int | None) -> Worker
 
 
 def _name(task: Task[Any]) -> str:
-    return task.workload.target if isinstance(task, WorkloadTask) else "the worker"
+    return task.workload.file if isinstance(task, WorkloadTask) else "the worker"
 
 
 def find_location(crash_path: Path) -> str | None:
@@ -108,7 +108,9 @@ def find_location(crash_path: Path) -> str | None:
 
 def is_library(path: str) -> bool:
     """Return whether code at the path is not the user's: installed, Python's, or this program's."""
-    return "site-packages" in path or path.startswith((PACKAGE, sysconfig.get_path("stdlib"), "<"))
+    if "site-packages" in path or "torchinductor_" in path:  # the latter is compiled by torch
+        return True
+    return path.startswith((PACKAGE, sysconfig.get_path("stdlib"), "<"))
 
 
 def describe_exit(code: int | None) -> str:

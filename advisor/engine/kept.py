@@ -27,13 +27,17 @@ def choose_path(created_at: str, kind: str, target: str) -> Path:
     return find_folder() / f"{moment}-{kind}-{name}.json"
 
 
-def keep(path: Path, document: bytes) -> None:
-    """Have the file hold the document, and drop the oldest; where that fails nothing is kept."""
-    with contextlib.suppress(OSError):
+def keep(path: Path, document: bytes) -> OSError | None:
+    """Have the file hold the document, and drop the oldest; return why nothing is kept."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, document)
+    except OSError as error:
+        return error
+    with contextlib.suppress(OSError):
         for old in list_kept()[MOST_KEPT:]:
             old.unlink(missing_ok=True)
+    return None
 
 
 def list_kept() -> list[Path]:

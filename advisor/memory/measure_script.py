@@ -30,7 +30,7 @@ def run(task: MemoryTask, emit: Emitter) -> None:
         if failure is not None:
             emit(replace(probe, message=failure))
         elif (steps := len(observer.times_s)) < LEAST_STEPS:
-            text = f"{task.workload.target} ended after {count_of(steps, 'step')}"
+            text = f"{task.workload.file} ended after {count_of(steps, 'step')}"
             emit(replace(probe, outcome="error", steps=steps, message=text))
         else:
             emit(add_peaks(replace(probe, steps=len(times), step_times_s=times), observer))

@@ -159,7 +159,7 @@ def run(task: ThroughputTask, emit: Emitter) -> None:
         if script.sizes.workers:  # what they load comes in bursts: only the mean is the loop's
             timed.blocks = [block._replace(low_step_s=None) for block in timed.blocks]
         if not timed.blocks and not emit.goes_on:
-            message = f"{task.workload.target} ended after {count_of(script.stream.taken, 'step')}"
+            message = f"{task.workload.file} ended after {count_of(script.stream.taken, 'step')}"
             emit(make_probe(task, size, timed, outcome="error", message=message))
             return
         probe = make_probe(

@@ -4,6 +4,7 @@ Left to itself, dynamo makes one graph for all shapes from the second shape on, 
 from the ninth graph on without a word. A user's loop has one batch size, and so one fixed shape.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -23,6 +24,11 @@ _MOST_ATTEMPTS = 8
 _T = TypeVar("_T")
 
 _begun: list[object] = []
+
+
+def silence_hooks() -> None:
+    """Have torch not warn of our hooks on modules that the user has compiled."""
+    warnings.filterwarnings("ignore", message="Using `torch.compile.* global hooks")
 
 
 def compile_in_place(model: nn.Module) -> None:

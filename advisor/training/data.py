@@ -143,6 +143,11 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     checkout: Checkout | None = None
 
     @property
+    def file(self) -> str:
+        """The model file that ranks train, else the target: what the user gave."""
+        return (self.script.model_file if self.script else "") or self.target
+
+    @property
     def ranks(self) -> int:
         """Processes that train together."""
         return 1 if self.script is None else self.script.ranks

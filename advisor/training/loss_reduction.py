@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook
 
+from advisor.training.compilation import silence_hooks
 from advisor.training.data import LossReduction, TokenCount
 from advisor.training.device_failure import is_out_of_memory
 from advisor.training.model_file.batches import map_tensors, pick_rows, tensors_of
@@ -182,6 +183,7 @@ class _Samples:
         batch = self.give(places)
         torch.manual_seed(seed)
         self._training.forget()
+        silence_hooks()
         with register_module_forward_hook(self._note_precision):
             return self._training.evaluate(batch)
 

@@ -66,6 +66,12 @@ def test_what_cannot_be_measured_says_why(see, name, said):
     assert said in error.value.message
 
 
+def test_a_batch_of_a_step_where_one_of_a_pass_is_told_is_no_ignored_batch(see):
+    with pytest.raises(WorkloadError, match="takes other batches than") as error:
+        see("accumulates", "batch={batch_size}", batch_is_global=True)
+    assert "--batch-size-is micro" in error.value.next_step
+
+
 def test_an_argument_without_a_default_asks_for_a_value(see):
     with pytest.raises(WorkloadError) as error:
         see("gan", "--batch-size", "{batch_size}", "--no-such-option")

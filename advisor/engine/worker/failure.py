@@ -36,7 +36,7 @@ def explain(error: BaseException, task: Task[Any], replaced: Sequence[str] = ())
     )
 
     users = DeviceCallError if is_device_call(error) else WorkloadError
-    target = task.workload.target if isinstance(task, WorkloadTask) else None
+    target = task.workload.file if isinstance(task, WorkloadTask) else None
     if isinstance(error, AdvisorError):
         error.traceback = error.traceback or _user_traceback(error.__cause__)
         is_users = type(error) in {WorkloadError, SampleError}

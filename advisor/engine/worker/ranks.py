@@ -124,7 +124,7 @@ def _launch(
     config.max_restarts = 0
     own, codes = script.list_ranks(place.node) or range(script.ranks), dict[int, int]()
     with (
-        HangWatch(task.workload.target, said, own) as watch,
+        HangWatch(task.workload.file, said, own) as watch,
         AllNodes(script, place, said, watch) as nodes,
     ):
         try:
@@ -155,12 +155,12 @@ def _relay(
         or (code != _ENDS_ALL and code >= 0 and not store.has_ended(rank))
     ]
     if killed and not is_done:  # what others say is that it went
-        emit.send(_describe_death(*killed[0], task.workload.target))
+        emit.send(_describe_death(*killed[0], task.workload.file))
     elif isinstance(first, Failure) and not is_done:
         emit.send(first)
     elif not any(isinstance(each, Done) for messages in said.values() for each in messages):
         rank, code = next(iter(codes.items()), (0, None))
-        emit.send(_describe_death(rank, code, task.workload.target))
+        emit.send(_describe_death(rank, code, task.workload.file))
     else:
         for result in _merge(task, said):
             emit(result)

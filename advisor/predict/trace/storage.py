@@ -25,6 +25,7 @@ from advisor.predict.memory_trace import Category, Operators, Phase
 from advisor.predict.trace.ledger import Ledger, SizeTrace
 from advisor.predict.trace.modules import ModuleStack, number_of
 from advisor.predict.trace.scratch import Writer, note_allocations
+from advisor.training.compilation import silence_hooks
 
 #: torch 2.8 knows it by the second name; the sizes of a trace are numbers, where both agree.
 _is_non_overlapping_and_dense = next(
@@ -76,6 +77,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._uses_tf32 = torch.get_float32_matmul_precision() != "highest"
 
     def __enter__(self) -> Self:
+        silence_hooks()
         self._handles = [
             hooks.register_module_forward_pre_hook(self._modules.enter),
             hooks.register_module_forward_hook(self._modules.leave, always_call=True),

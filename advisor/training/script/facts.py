@@ -39,22 +39,29 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
     assert asked is not None
     names = list_placeholders(script.arguments)
     source = _find_source(own, other, asked, script)
+    if source is None and _describe_batches(own) != _describe_batches(other):
+        raise WorkloadError(
+            f"{workload.file} takes other batches than {{batch_size}} says: told {asked}, they "
+            f"were {_describe_batches(other)}, with its own batch {_describe_batches(own)}",
+            next_step="Say what {batch_size} is the batch of: one backward pass of one process, "
+            "--batch-size-is micro, or an optimizer step, --batch-size-is global.",
+        )
     if source is None:
         raise WorkloadError(
-            f"{workload.target} ignores {{batch_size}}: told {asked}, its batches were "
+            f"{workload.file} ignores {{batch_size}}: told {asked}, its batches were "
             f"{_describe_batches(other)}, as with its own batch {_describe_batches(own)}",
             next_step="Put {batch_size} where the script reads its batch from; "
             "--batch-size-is global says that the argument is that of an optimizer step.",
         )
     if "accumulation" in names and source.other_parts != other.filling.accumulation:
         raise WorkloadError(
-            f"{workload.target}: told to accumulate {other.filling.accumulation} micro-batches, it "
+            f"{workload.file}: told to accumulate {other.filling.accumulation} micro-batches, it "
             f"made {source.other_parts} for a step",
             next_step="Leave {accumulation} out, or correct the argument.",
         )
     if "accumulation" not in names and source.parts != source.other_parts:
         raise WorkloadError(
-            f"{workload.target} makes a step of {source.parts} × {source.size} samples by itself, "
+            f"{workload.file} makes a step of {source.parts} × {source.size} samples by itself, "
             f"and of {source.other_parts} × {source.other_size} where {{batch_size}} is {asked}: "
             "the batch of its steps stays as it is",
             next_step="Put {accumulation} where the script reads how many it makes a step of, or "

@@ -12,7 +12,6 @@ import numbers
 import random
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch.optim import lr_scheduler
 from torch.optim import optimizer as optimizers
 from torch.utils.data import dataloader
 
+from advisor.training.compilation import silence_hooks
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
 from advisor.training.script.timed import TimedSteps
@@ -66,6 +66,7 @@ class Patches:
 
 def watch_steps(stream: StepStream, sizes: Sizes, guard: Guard) -> None:
     """Have these see what the script does from here on, for as long as the process lives."""
+    silence_hooks()
     patches = Patches()
     _watch_optimizers(patches, stream, guard)
     _watch_backward(patches, stream)
@@ -96,7 +97,6 @@ def _watch_loading(patches: Patches, stream: StepStream, sizes: Sizes) -> None:
 
 def watch_inputs(sizes: Sizes) -> Callable[[], None]:
     """Have the inputs of models that are called with gradients told; return what ends that."""
-    warnings.filterwarnings("ignore", message="Using `torch.compile.* global hooks")
 
     def see(module: Any, inputs: tuple[Any, ...]) -> None:
         if not torch.compiler.is_compiling() and torch.is_grad_enabled():

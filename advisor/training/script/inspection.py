@@ -96,7 +96,7 @@ def _describe_model(run: ScriptRun, *, has_schedule: bool) -> WorkloadFacts:
     modules = list(model.modules()) if is_model else []
     maker = "the model file" if script.model_file else "the script"
     return WorkloadFacts(
-        file=script.model_file or run.target,
+        file=run.file,
         model_name="" if model is None else type(model).__name__,
         how_model=f"as {maker} makes it",
         how_loss="of its backward passes",

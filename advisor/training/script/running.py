@@ -98,7 +98,8 @@ class ScriptRun:
         catches: bool = False,
     ) -> None:
         assert workload.script is not None
-        self.script, self.target, self._seed = workload.script, workload.target, workload.seed
+        self.script, self._target, self._seed = workload.script, workload.target, workload.seed
+        self.file = workload.file
         self._filling = filling or fill_batch(self.script, samples, accumulation)
         self._ending = ending
         self.stream = StepStream(observers, samples=samples * accumulation, most_steps=most_steps)
@@ -139,14 +140,14 @@ class ScriptRun:
             passes = self.stream.gathered_passes
             seen = f"{passes} backward passes, but no" if passes else "no backward pass and no"
             raise WorkloadError(
-                f"{self.target} ended, and {seen} step of an optimizer was seen",
+                f"{self.file} ended, and {seen} step of an optimizer was seen",
                 next_step="Training has to happen in the script's own process, by the step of a "
                 "torch.optim optimizer; parameters that are moved by hand are not seen.",
             )
         end()
 
     def _start(self) -> None:
-        script, target = self.script, parse_target(self.target)
+        script, target = self.script, parse_target(self._target)
         arguments = fill(script.arguments, self._filling)
         for name in NAMES:
             os.environ.pop(f"BSADVISOR_{name.upper()}", None)
@@ -199,7 +200,7 @@ class ScriptRun:
             seen = next(iter(sizes.shape[script.dimension :]), self._samples)
         if seen < self._samples:
             raise WorkloadError(
-                f"{self.target}: told to take batches of {self._samples}, it takes {seen}",
+                f"{self.file}: told to take batches of {self._samples}, it takes {seen}",
                 next_step=f"Give --max-batch {seen * script.parts}, or let the script take more.",
             )
 
@@ -219,9 +220,9 @@ class ScriptRun:
                 "If it needs an argument that a placeholder stands for, give that one a value of "
                 "your own, as in {batch_size=64}."
             )
-        command = write_command(self.target, self.script, self._filling)
+        command = write_command(self._target, self.script, self._filling)
         return WorkloadError(
-            f"{self.target} ended by sys.exit({code!r}) before enough of its steps were "
+            f"{self.file} ended by sys.exit({code!r}) before enough of its steps were "
             f"seen; it was run as: {command}",
             next_step=next_step,
         )
@@ -229,7 +230,7 @@ class ScriptRun:
     def _refuse_launcher(self, how: str) -> NoReturn:
         self._ending.fail(
             WorkloadError(
-                f"{self.target} trains in processes of its own, which it {how}: this "
+                f"{self.file} trains in processes of its own, which it {how}: this "
                 "launcher is not followed",
                 next_step="Let the script read RANK and WORLD_SIZE, as under torchrun, and give "
                 "--nproc-per-node.",

@@ -10,6 +10,7 @@ import pytest
 
 from advisor.cli.drive import Output
 from advisor.cli.options import Results
+from advisor.engine import kept
 from advisor.engine.document import encode_document
 from advisor.errors import UsageError
 from advisor.questions import RUN
@@ -99,6 +100,18 @@ def test_a_pipe_gets_the_last_document_alone(tmp_path):
     output.write(RUN, GIVEN)
     reader.join()
     assert read == [encode_document(RUN, GIVEN)]
+
+
+def test_a_run_that_cannot_be_kept_says_so_where_the_report_is_looked_for(
+    monkeypatch, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(kept, "find_folder", lambda: tmp_path / "file" / "runs")
+    Output(Results()).write(RUN, GIVEN)
+    said = capsys.readouterr().err
+    assert "This run is not kept" in said
+    assert "Not a directory" in said or "File exists" in said
+    assert "--json FILE" in said
 
 
 def test_the_report_is_printed_and_the_run_goes_on_where_the_disk_fills_up(tmp_path, capsys):

@@ -13,13 +13,15 @@ from advisor.engine.ends import (
     WorkerDeathError,
     WorkerTimeoutError,
     explain_death,
+    explain_timeout,
+    find_location,
 )
 from advisor.engine.runner import Runner
 from advisor.engine.starters import refuse_late
 from advisor.engine.task import EnvironmentTask
 from advisor.engine.wire import Done, Exited
 from advisor.memory.data import MemoryTask
-from advisor.training.data import WorkloadSpec, parse_target
+from advisor.training.data import Script, WorkloadSpec, parse_target
 
 TASK = EnvironmentTask()
 
@@ -84,6 +86,23 @@ def test_a_worker_that_dies_at_a_size_names_it(tmp_path):
     )
     death = explain_death(task, tmp_path / "crash.txt", -11)
     assert death.message.endswith("(SIGSEGV), with batches of 4,000")
+
+
+def test_code_that_torch_compiled_is_not_the_users(tmp_path):
+    crash = tmp_path / "crash.txt"
+    crash.write_text(
+        'File "/tmp/torchinductor_me/ab/cab.py", line 3 in <module>\n'
+        'File "/home/me/model.py", line 7 in forward\n'
+    )
+    assert find_location(crash) == "/home/me/model.py:7 in forward"
+
+
+def test_the_model_file_that_ranks_train_is_named_and_not_what_trains_it(tmp_path):
+    (tmp_path / "crash.txt").touch()
+    script = Script(arguments=(), ranks=2, is_module=True, model_file="model.py")
+    workload = WorkloadSpec(target="advisor.training.ranked", script=script)
+    task = MemoryTask(workload=workload, micro_batch_size=4, capacity_bytes=1)
+    assert explain_timeout(task, tmp_path / "crash.txt", 9.0).message.startswith("model.py did not")
 
 
 def test_the_time_for_importing_is_told_whole_where_packages_took_it(monkeypatch):

@@ -38,6 +38,14 @@ def test_the_line_to_type_has_the_scripts_own_option(write):
     assert "-- --epochs 3 --bsz-batch {batch_size}" in error.value.next_step
 
 
+@pytest.mark.parametrize("typed", [["--bsz-batch", "32"], ["--bsz-batch=32"]])
+def test_the_line_to_type_has_the_placeholder_in_place_of_a_batch_that_was_given(write, typed):
+    with pytest.raises(UsageError) as error:
+        make(write(_TRAINS), ["--epochs", "3", *typed])
+    said = error.value.next_step.splitlines()[0]
+    assert said.endswith("--epochs 3 " + " ".join(typed).replace("32", "{batch_size}"))
+
+
 def test_constants_are_told_by_the_environment(write):
     script = make(write(f"import os\nsize = os.environ['BSADVISOR_BATCH_SIZE']\n{_TRAINS}"))
     assert script.arguments == ()
