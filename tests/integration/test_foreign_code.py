@@ -4,6 +4,7 @@ Each is after a report on real training code; the file says which kind.
 """
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,9 @@ def find_workers(runner: Runner, open_workers):
     return find
 
 
+@cache
 def inspect(name: str, runner: Runner) -> WorkloadFacts:
+    """What is found in the file, looked at once."""
     spec = WorkloadSpec(target=str(_FOLDER / f"{name}.py"), device="cpu")
     (facts,) = runner.run(InspectTask(workload=spec), timeout_s=_PATIENCE_S)
     return facts
