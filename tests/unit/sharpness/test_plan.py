@@ -32,8 +32,7 @@ def minimise(make_optimizer, steps=STEPS):
     point = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
     optimizer = make_optimizer([point])
     for _ in range(steps):
-        optimizer.zero_grad()
-        (0.5 * curvatures * point.square()).sum().backward()
+        point.grad = curvatures * point.detach()
         optimizer.step()
         if float(point.detach().abs().max()) > 1e6:
             break
