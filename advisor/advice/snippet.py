@@ -32,7 +32,7 @@ def set_up(
         return settings, _write_loop(way, facts, groups, workers)
     filling = fill_batch(known.script, *way.split)
     if known.takes_rate and rate is not None:
-        filling = replace(filling, learning_rate=float(format_figure(rate, 4).replace(",", "")))
+        filling = replace(filling, learning_rate=float(format_figure(rate, 4)))
         # Nothing is left to set.
         rate = None if facts.optimizer is None else facts.optimizer.learning_rate
     command = write_command(facts.file, known.script, filling)
