@@ -163,11 +163,11 @@ def _draw_curves(conclusions: Conclusions) -> Chart:
     marks, most, head = [], math.inf, "No rate is told good"
     if rate is not None and rate.value is not None:
         marks.append(Mark("advised", rate.value))
-    if found is not None and found.high is not None:
-        most = found.high * _SHOWN_BEYOND
-        if found.low is not None:
-            marks.append(Mark("good rates", found.low, found.high))
-            head = "Good rates"
+    if found is not None and found.low is not None:
+        head, label = "Good rates", "good rates from"
+        if found.high is not None:
+            label, most = "good rates", found.high * _SHOWN_BEYOND
+        marks.append(Mark(label, found.low, found.high))
     reason = "no curve was measured" if found is None else found.reason
     return Chart(
         title="Loss while the learning rate rises",

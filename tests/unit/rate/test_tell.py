@@ -1,12 +1,14 @@
+import msgspec
 import pytest
 
 from advisor.engine.record import Conclusions
-from advisor.rate.conclude import LEARNING_RATE
+from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
 from advisor.rate.range_stage import KIND
 from advisor.rate.tell import describe_learning_rate, head_lr_range, tell_lr_range
 from advisor.report.console import write_report
 from advisor.report.page import render_page
 from advisor.report.screen import MOST_LINES
+from advisor.telling import Mark
 from advisor.units import format_figure
 from tests.unit.doubles import GOLDEN, text_of
 from tests.unit.rate.range_samples import (
@@ -96,3 +98,23 @@ def test_a_rate_by_a_range_test_is_told_as_such():
     assert "it suggests" in text
     assert "good rates: " in text
     assert "over the noise" not in text
+
+
+def test_rates_of_which_none_diverged_are_told_good_in_the_chart_as_well():
+    conclusions = Conclusions(
+        build_lr_range(curves=draw_curves(noise=0.01, valley=-2.0, brink=9.0))
+    )
+    found = conclusions.of(LR_RANGE)
+    assert (found.status, found.high) == ("found", None)
+    (chart,) = tell_lr_range(conclusions).charts
+    assert chart.caption == f"Good rates: {found.reason}."
+    assert Mark("good rates from", found.low) in chart.x_marks
+    (curve, *_) = conclusions.record.lr_ranges
+    assert [point.x for point in chart.lines[0].data] == list(curve.rates)  # none is cut off
+
+
+def test_a_curve_too_short_to_be_smoothed_is_not_drawn():
+    curves = [msgspec.structs.replace(c, rates=(0.1,), losses=(2.0,)) for c in draw_curves()]
+    (chart,) = tell_lr_range(Conclusions(build_lr_range(curves=curves))).charts
+    assert [line.data for line in chart.lines] == [(), (), ()]
+    assert chart.caption.startswith("No rate is told good: ")
