@@ -138,8 +138,10 @@ def _find_failure(branches: Sequence[TrialBranch]) -> str:
     count, what = sum(map(has_diverged, branches)), "training diverged"
     if not count:
         count, what = sum(branch.fall <= 0.0 for branch in branches), "the loss did not fall"
-        if any(branch.deviation for branch in branches):  # one start may begin with a lucky batch
-            count = len(branches) * (math.fsum(branch.fall for branch in branches) <= 0.0)
+        # One start may begin with a lucky batch.
+        is_noisy = any(branch.deviation for branch in branches)
+        if is_noisy and math.fsum(branch.fall for branch in branches) > 0.0:
+            count = 0
     return f"{what} in {count} of {len(branches)} runs" if count else ""
 
 
