@@ -99,11 +99,10 @@ def find_speed_limit(
     source: PeakSource | None,
     fixed_s: float | None,
     is_host_bound: bool,
-) -> SpeedLimit | None:
+) -> SpeedLimit:
     """Return what holds the speed at the point that these probes timed."""
     step_s = point.step_s.point
-    if step_s is None:
-        return None
+    assert step_s is not None  # it was timed
     issued_s = _take_median([median(p.enqueue_times_s) for p in probes if p.enqueue_times_s])
     limit = SpeedLimit(
         micro_batch_size=point.micro_batch_size,

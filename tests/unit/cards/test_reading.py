@@ -8,7 +8,7 @@ from advisor.cards.reading import read_training, refuse_other_model, refuse_othe
 from advisor.engine.record import Conclusions
 from advisor.engine.spec import Spec
 from advisor.errors import UsageError
-from advisor.training.data import WorkloadSpec
+from advisor.training.data import Script, ScriptFacts, WorkloadSpec
 from tests.unit.cards.sample_training import make_training
 from tests.unit.samples import (
     ENVIRONMENT,
@@ -95,3 +95,15 @@ def test_another_model_is_refused_and_what_is_not_known_is_not_compared(changed)
     refuse_other_model(make_training(), facts)
     with pytest.raises(UsageError, match=r"another model file than model.py: its .* differs"):
         refuse_other_model(training, msgspec.structs.replace(facts, **changed))
+
+
+def test_a_script_is_no_model_that_can_be_traced():
+    script = ScriptFacts(script=Script(), counted_by="DataLoader", start_s=1.0)
+    facts = msgspec.structs.replace(FACTS, script=script)
+    with pytest.raises(UsageError, match="is the run of a training script"):
+        read({(64, 1.4): FAST}, facts)
+
+
+def test_without_a_run_nothing_is_compared():
+    refuse_other_model(None, FACTS)
+    refuse_other_setting(None, Spec(workload=WorkloadSpec(target="other.py")))

@@ -130,3 +130,17 @@ def test_the_table_of_a_narrow_terminal_keeps_the_names_of_the_cards():
     record = build_record(gpus=(H100,), training=make_training())
     console_text = text_of(write_report, PREDICTION, Conclusions(record), width=60, is_full=False)
     assert "H100 SXM" in console_text
+
+
+def test_how_a_card_trains_and_what_the_user_said_stand_in_the_full_report():
+    pairs = (make_pair(64, samples=1.0, count=2), make_pair(128, samples=1.01))
+    training = make_training(*pairs, samples=3.2e6)
+    text = " ".join(render(A100, training=training, is_full=True).split())
+    assert "64 = 32 × 2" in text
+    assert "The training takes 3,200,000 samples at the base batch." in text
+    assert "Give --samples or --epochs" not in text
+    priced = render(H100, prices=(Price(gpu=None, per_hour=2.5),), is_full=True)
+    assert "; 2.5 an hour, as you said" in " ".join(priced.split())
+    open_ = make_training(BASE, make_pair(64), make_pair(128), device="CPU")
+    faster = " ".join(render(H100, training=open_, is_full=True).split())
+    assert "batch 64, 128 was trained as well and may be faster there" in faster

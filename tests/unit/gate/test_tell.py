@@ -257,3 +257,29 @@ def test_a_baseline_has_its_spread_and_its_setting():
         "8 sessions of 94e82d9650, 2026-01-01, bsadvisor 0.1.0",
     ):
         assert text in told, told
+
+
+def test_a_first_baseline_passes_and_a_check_without_sides_has_no_verdict():
+    first = check(make_side(), ())
+    answer = show(first).splitlines()[0]
+    assert answer == "PASS: there was no baseline, and now there is one: 8 sessions"
+    none = check((), ())
+    assert head_comparison(none).answer == "No verdict"
+    assert show(none).startswith("No verdict")
+
+
+def test_a_baseline_is_told_with_what_would_show_and_of_one_session_that_is_not_known():
+    rows = {row.label: row.text for row in describe_baseline(make_side()).rows}
+    assert rows["Memory"] == "1.46 GiB at batch 64"  # the last of two
+    assert rows["Operators"] == "113 of a step"
+    assert rows["Would show"].startswith("a change of 0.")
+    (alone,) = make_side(times=CALM[:1], operators=None, peaks=())
+    rows = {row.label: row.text for row in describe_baseline([alone]).rows}
+    assert rows["Throughput"].endswith("/s, spread not known between sessions")
+    assert {"Would show", "Operators", "Memory"}.isdisjoint(rows)
+
+
+def test_a_baseline_without_a_session_says_nothing():
+    (side,) = make_side()
+    assert describe_baseline([msgspec.structs.replace(side, sessions=())]).rows == ()
+    assert describe_baseline([]).rows == ()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from advisor.in_loop.live import Setting, conclude_live
@@ -132,3 +133,18 @@ def test_a_noise_scale_surely_below_the_batch_is_told_by_its_upper_end():
     cells = [cell for row in told.tables[0].rows for cell in row]
     assert not [text for text in (*cells, *(row.text for row in told.rows)) if "-0" in text]
     assert all(row[1].startswith("≤") for row in told.tables[0].rows)
+
+
+def test_what_is_not_known_is_told_as_such():
+    known = conclude(write_lines([250.0] * 160))
+    noise = msgspec.structs.replace(known.noise, noise_scale=None, low=None, high=None)
+    advice = msgspec.structs.replace(known, noise=noise, change="unknown", best_batch_size=None)
+    assert tell_change(advice) == "not known yet"
+    assert tell_headline(advice).answer.endswith("at step 3,180: the samples are too few")
+    assert tell_line(advice).endswith("; not known yet")
+
+
+def test_a_doubling_beyond_ten_times_the_steps_so_far_is_not_foreseen():
+    slow = conclude(write_lines([20.0 * (1.0 + k / 160) ** 0.3 for k in range(160)]))
+    assert (slow.change, slow.change_at_step) == ("stay", None)
+    assert tell_change(slow).startswith("no doubling in sight")

@@ -56,3 +56,14 @@ def test_a_value_of_a_running_training_without_an_interval_is_not_known():
     )
     assert not value.is_known
     assert str(value) == "not known: the gradient is too small against its noise"
+
+
+def test_in_tokens_the_noise_scale_is_that_of_so_many_samples():
+    noise = NoiseConclusion(
+        status="estimated",
+        reason="measured at step 5",
+        noise_scale=Estimate(57.0, 31.0, 120.0),
+        sample_unit="token",
+        tokens_per_sample=128.0,
+    )
+    assert "; 7,300 (3,970 to 15,400) tokens, at 128 in a sample; " in describe_noise(noise)
