@@ -70,7 +70,7 @@ def tell_headline(conclusions: Conclusions) -> Headline:
     if not predictions:
         return Headline(answer=f"Nothing predicted: {why or 'the model was not traced'}")
     answers = (
-        f"{format_count(_whole(one.max_micro_batch_size.point))} on {one.gpu}"
+        f"{format_count(int(one.max_micro_batch_size.point))} on {one.gpu}"
         if one.max_micro_batch_size.point
         else f"nothing on {one.gpu}"
         for one in predictions
@@ -208,7 +208,7 @@ def _describe_trace(trace: MemoryTrace) -> str:
 def format_sizes(estimate: Estimate) -> str:
     """Return the largest size with its interval, in whole samples."""
     ends = (estimate.point, estimate.low, estimate.high)
-    point, low, high = (format_count(_whole(value)) for value in ends)
+    point, low, high = (format_count(int(value or 0)) for value in ends)
     return f"{point} ({low} to {high})" if estimate.high else "none fits"
 
 
@@ -220,10 +220,6 @@ def _format_gib(estimate: Estimate | None) -> str:
     ends = (estimate.point, estimate.low, estimate.high)
     point, low, high = (format_number((value or 0.0) / factor) for value in ends)
     return f"{point} ({low} to {high}) {unit}"
-
-
-def _whole(value: float | None) -> int:
-    return int(value or 0)
 
 
 def draw_up_screen(conclusions: Conclusions) -> Screen:

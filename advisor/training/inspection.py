@@ -171,7 +171,9 @@ def _inspect_training(
         base_batch_size=data.base_batch_size,
         not_finite_sample=scan.not_finite if scan else None,
         min_micro_batch_size=smallest,
-        has_batch_statistics=any(map(_mixes_samples, modules)),
+        has_batch_statistics=any(
+            isinstance(m, _BatchNorm) and (m.training or not m.track_running_stats) for m in modules
+        ),
         has_synchronised_statistics=any(isinstance(m, nn.SyncBatchNorm) for m in modules),
         notes=tuple(notes),
         **seen,
@@ -251,7 +253,3 @@ def _look_at_samples(workload: Workload, notes: list[str]) -> Scan | None:
             "of your own training)"
         )
     return scan
-
-
-def _mixes_samples(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and (module.training or not module.track_running_stats)

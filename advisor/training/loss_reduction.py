@@ -165,7 +165,8 @@ class _Samples:
 
     def _list_ways(self) -> Iterator[tuple[Training, _Give]]:
         """Yield trainings in eval mode and what gives their batches; the first tell the most."""
-        gives: list[_Give] = [self._cut_from_one_batch, self._collate]
+        count = len(self._samples)
+        gives: list[_Give] = [lambda places: pick_rows(*self._lots, places, count), self._collate]
         training = self._workload.make_training(precision="fp32")
         training.model.eval()
         if any(each.dtype in _16_BIT for each in parameters_in(training.model)):
@@ -193,9 +194,6 @@ class _Samples:
 
     def _collate(self, places: Sequence[int]) -> Any:
         return self._source.collate([self._samples[place] for place in places])
-
-    def _cut_from_one_batch(self, places: Sequence[int]) -> Any:
-        return pick_rows(*self._lots, places, len(self._samples))
 
     @functools.cached_property
     def _lots(self) -> tuple[Any, Any, Any]:

@@ -222,17 +222,14 @@ class Training:
 
     def skip_overflow_check(self) -> bool:
         """Step whatever the gradients hold, which fake ones cannot tell; False without scaling."""
-        self._scaler._maybe_opt_step = _step_always  # type: ignore[method-assign,assignment]  # noqa: SLF001
+        scaler: Any = self._scaler
+        scaler._maybe_opt_step = lambda optimizer, _, *args, **named: optimizer.step(*args, **named)  # noqa: SLF001
         return self._scaler.is_enabled()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._autocast_type is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._autocast_type)
-
-
-def _step_always(optimizer: Optimizer, _state: object, *args: Any, **kwargs: Any) -> Any:
-    return optimizer.step(*args, **kwargs)
 
 
 class TrainingState(NamedTuple):

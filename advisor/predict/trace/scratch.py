@@ -110,11 +110,6 @@ def _find_sum(source: Tensor, over: int | list[int]) -> Reduction | None:
     return Reduction(-1, (inputs, 0), (source.numel() // inputs, 0), min(across) == 1)
 
 
-def _drop(_args: Any, result: Any, writer: Writer) -> None:
-    """Write down dropout, which allocates the mask first."""
-    writer.note(result[::-1])
-
-
 def _convolve(args: tuple[Any, ...], result: Any, writer: Writer) -> None:
     """Write down a convolution, or its gradients one after the other, each with a workspace."""
     is_forward = isinstance(result, Tensor)
@@ -175,7 +170,7 @@ def _differentiate_efficient(args: tuple[Any, ...], result: Any, writer: Writer)
 
 #: Operators with an order of their own.
 _ORDERS: Final[dict[Any, Callable[[tuple[Any, ...], Any, Writer], None]]] = {
-    _ATEN.native_dropout: _drop,
+    _ATEN.native_dropout: lambda _, result, writer: writer.note(result[::-1]),  # the mask first
     _ATEN.convolution: _convolve,
     _ATEN.convolution_backward: _convolve,
     _ATEN._scaled_dot_product_flash_attention_backward: _differentiate_flash,  # noqa: SLF001
