@@ -38,14 +38,11 @@ from advisor.gate.tell_baseline import head_baseline, tell_baseline
 from advisor.gate.verdict import LOOKS
 from advisor.memory.data import MemoryTask
 from advisor.throughput.stage import make_task
-from advisor.training.data import WorkloadFacts
 
 #: Timed blocks of a session.
 _ROUNDS = 3
 #: The second size at which memory is measured, over the pinned one.
 _LARGER = 2
-#: The batch where neither the user nor the model file names one.
-_USUAL_BATCH = 32
 
 
 #: What only the command that runs knows.
@@ -55,7 +52,7 @@ ASKED = Slot("asked", store.Asked)
 def _read_asked(run: Run) -> tuple[store.Asked, int]:
     """Return what is asked, and the batch that is timed."""
     asked = run.held(ASKED) or store.Asked()
-    return asked, choose_size(asked.micro_batch_size, run.facts)
+    return asked, asked.micro_batch_size or run.facts.usual_batch_size
 
 
 def record_baseline(run: Run) -> None:
@@ -126,14 +123,6 @@ def _take_turns(run: Run, sides: Mapping[Series[Occasion], Side], size: int) -> 
         found = run.of(COMPARISON)
         if turn + 1 in LOOKS and found is not None and is_decided(found):
             return
-
-
-def choose_size(asked: int | None, facts: WorkloadFacts) -> int:
-    """Return the batch that is timed: the user's, else the file's own, else a usual one."""
-    if asked is not None:
-        return asked
-    size = max(facts.base_batch_size or _USUAL_BATCH, facts.min_micro_batch_size)
-    return min(size, facts.dataset_size or size)
 
 
 def _record(

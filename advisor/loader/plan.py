@@ -28,8 +28,6 @@ _LEAST_SCALING_FRACTION = 0.5
 _LEAST_SHARE_FRACTION = 0.25
 #: Numbers of workers that are timed: its own, two that should suffice, and that of the processors.
 _MOST_COUNTS = 4
-#: The base batch where there is none.
-_USUAL_BATCH = 32
 #: Sizes at which the loop is timed, as parts of the base batch, those that matter most first.
 _LOOP_FACTORS = (1.0, 4.0, 16.0, 0.25)
 #: Nearer ones say the same.
@@ -172,7 +170,7 @@ def choose_micro_batch(
     largest = min(largest, facts.dataset_size or largest) // batch_multiple * batch_multiple
     if largest == 0:
         return None
-    base = min(facts.base_batch_size or _USUAL_BATCH, largest)
+    base = min(facts.usual_batch_size, largest)
     return max(batch_multiple, base // batch_multiple * batch_multiple)
 
 

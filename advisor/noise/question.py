@@ -26,6 +26,7 @@ from advisor.noise.plan import NOISE, explain_absence
 from advisor.noise.tell import brief_noise, tell_noise
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.step_time import estimate_batch_s, estimate_step_s, read_probes
+from advisor.training.data import USUAL_BATCH_SIZE
 
 #: Most steps of the trajectory where the user names none: beyond, the trial's own length is passed.
 _MOST_STEPS = 400
@@ -38,8 +39,6 @@ _GRADIENT_FRACTION = 0.5
 _MOST_MICRO_BATCHES = 4096
 #: Share of the limit up to which memory beside the peak of a probe is surely free.
 _SURELY_FREE_FRACTION = 0.9
-#: Batch of the training where neither a base batch nor a half-saturation batch is known.
-_FALLBACK_SIZE = 32
 
 T = TypeVar("T")
 
@@ -181,7 +180,7 @@ def _choose_batch_size(run: Run) -> int:
     size = facts.base_batch_size
     if size is None and throughput is not None:
         size = round(throughput.half_saturation_batch_size.point or 0)
-    size = max(size or _FALLBACK_SIZE, facts.min_micro_batch_size)
+    size = max(size or USUAL_BATCH_SIZE, facts.min_micro_batch_size)
     return size if memory is None else min(size, memory.max_micro_batch_size or size)
 
 

@@ -4,7 +4,6 @@ from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.question import Kind, Question
 from advisor.engine.run import Run
 from advisor.errors import InconclusiveError
-from advisor.gate.stage import choose_size
 from advisor.memory.data import PROBES
 from advisor.noise_floor.data import MICRO_BATCH_SIZE
 from advisor.noise_floor.plan import NOISE_FLOOR, PARTS
@@ -23,7 +22,7 @@ def run_noise_floor(run: Run) -> None:
 
     One that takes longer than what is left is dropped; where it is the first, the model may hang.
     """
-    size = choose_size(run.record.get(MICRO_BATCH_SIZE), run.facts)
+    size = run.record.get(MICRO_BATCH_SIZE) or run.facts.usual_batch_size
     run.set(MICRO_BATCH_SIZE, size)
     for session in range(_MOST_SESSIONS):
         if run.is_spent:

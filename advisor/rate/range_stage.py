@@ -28,8 +28,6 @@ from advisor.rate.range_test import conclude_lr_range
 from advisor.rate.tell import draw_up_screen, head_lr_range, tell_lr_range
 from advisor.training.data import WorkloadFacts
 
-#: The batch where neither the user nor the model file names one.
-_USUAL_BATCH = 32
 #: The rate around which a range lies where the optimizer's own is 0.
 _USUAL_RATE = 0.01
 #: The range around the optimizer's own rate: seven decades, since that rate may be anything.
@@ -55,7 +53,8 @@ def resolve_plan(asked: RangePlan, facts: WorkloadFacts) -> RangePlan:
     Raises UsageError where there is nothing to learn from, or batch or range are impossible.
     """
     unit, most, optimizer = facts.sample_unit, facts.dataset_size, facts.optimizer
-    size = asked.global_batch_size or _choose_batch(asked, facts)
+    part = asked.micro_batch_size or 1
+    size = asked.global_batch_size or max(facts.usual_batch_size // part, 1) * part
     micro = asked.micro_batch_size or size
     own_rate = None if optimizer is None else optimizer.learning_rate
     low = asked.low_rate or (own_rate or _USUAL_RATE) * LOW_FACTOR
@@ -113,13 +112,6 @@ def resolve_plan(asked: RangePlan, facts: WorkloadFacts) -> RangePlan:
         low_rate=low,
         high_rate=high,
     )
-
-
-def _choose_batch(asked: RangePlan, facts: WorkloadFacts) -> int:
-    """Return the base batch, or the usual one, of whole micro-batches and within the dataset."""
-    size = max(facts.base_batch_size or _USUAL_BATCH, facts.min_micro_batch_size)
-    size, micro = min(size, facts.dataset_size or size), asked.micro_batch_size or 1
-    return max(size // micro, 1) * micro
 
 
 def run_ranged_rate(run: Run, find_way: Callable[[], Candidate | None]) -> None:

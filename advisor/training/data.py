@@ -11,6 +11,8 @@ from advisor.figures import Bytes, Count, Duration, Figure, Many, Size, Weight
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 #: What a step counts: optimizer steps, epochs, or the place of a checkpoint among those given.
 StepSource = Literal["steps", "epochs", "order"]
+#: The batch where neither the user nor the model file names one.
+USUAL_BATCH_SIZE = 32
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,3 +273,9 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     def parts(self) -> int:
         """Over how many backward passes and ranks a script spreads a step by itself."""
         return 1 if self.script is None else self.script.script.parts
+
+    @property
+    def usual_batch_size(self) -> int:
+        """The user's own batch, without one a usual one that the model and the data allow."""
+        size = max(self.base_batch_size or USUAL_BATCH_SIZE, self.min_micro_batch_size)
+        return min(size, self.dataset_size or size)

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from advisor.errors import DeviceError, UsageError, WorkloadError, shorten
 from advisor.training.data import (
+    USUAL_BATCH_SIZE,
     LossReduction,
     WorkloadFacts,
     WorkloadSpec,
@@ -38,8 +39,6 @@ from advisor.units import render_bytes
 
 #: The size of the first step: BatchNorm cannot run at 1.
 _FIRST_SIZE = 2
-#: Where the file does not say what its batch is.
-_USUAL_SIZE = 32
 #: Between two batches of which the larger holds more, though its collate function leaves some out.
 _GROWTH = 8
 
@@ -89,7 +88,7 @@ def _inspect(
     try:
         return _inspect_training(workload, first, multiple, without_steps=without_steps)
     except Exception as error:
-        base = workload.data.base_batch_size or _USUAL_SIZE
+        base = workload.data.base_batch_size or USUAL_BATCH_SIZE
         if is_out_of_memory(error) or isinstance(error, UsageError | DeviceError) or base <= first:
             raise
         failed = error

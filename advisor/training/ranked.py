@@ -21,15 +21,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from advisor.errors import WorkloadError
-from advisor.training.data import WorkloadSpec
+from advisor.training.data import USUAL_BATCH_SIZE, WorkloadSpec
 from advisor.training.model_file.lightning import is_lightning_type
 from advisor.training.model_file.training_data import is_map_style
 from advisor.training.model_file.workload import Workload
 from advisor.training.optimizer_facts import describe_optimizer
 from advisor.training.training import Training
 
-#: Of all ranks together, where neither the file nor the command names one.
-_USUAL_BATCH = 32
 _SCRIPT_INSTEAD = "Measure your own training script on the ranks: probe train.py -- ..."
 
 
@@ -66,7 +64,7 @@ def main() -> None:
         own = describe_optimizer(training.optimizer).learning_rate
         for group in training.optimizer.param_groups:
             group["lr"] = group["lr"] * asked.learning_rate / own if own else asked.learning_rate
-    size = asked.batch_size or max(1, (workload.data.base_batch_size or _USUAL_BATCH) // world)
+    size = asked.batch_size or max(1, (workload.data.base_batch_size or USUAL_BATCH_SIZE) // world)
     batches = _draw_batches(workload, size, rank, world, asked.seed)
     schedule = workload.make_scheduler(training, asked.steps) if asked.steps else None
     _train(training, batches, asked.accumulation, schedule)
