@@ -1,3 +1,5 @@
+import math
+
 import msgspec
 import pytest
 
@@ -81,11 +83,13 @@ def test_other_pairs_race_against_the_one_that_the_range_test_found():
     suggested = conclude_lr_range(curves).suggested
     found = (SIZE, suggested)
     trials = try_rates((suggested, {})) + make_pairs({(256, 1.4 * suggested): FAST}, found)
-    advice = advise(UNTUNED, curves, trials)
+    advice = advise(DEFAULT, curves, trials)
     assert (advice.basis, advice.global_batch_size) == ("winner", 256)
     assert advice.learning_rate.value == 1.4 * suggested
     assert advice.expected.is_measured
     assert f"the pair it started from, batch {SIZE} at " in advice.reasons[0]
+    # Of Adam's second moment, which averages over as many samples at twice that pair's batch.
+    assert advice.optimizer_changes.warmup_steps == math.ceil(2.0 / (1.0 - 0.999**2))
 
 
 def test_no_rate_is_advised_before_it_has_been_run():
