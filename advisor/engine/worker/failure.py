@@ -68,9 +68,19 @@ def explain(error: BaseException, task: Task[Any], replaced: Sequence[str] = ())
     said = f"{where or target}: {describe(error)}"
     return users(
         f"{said}, in {what}" if what else said,
-        next_step=next_step or f"Correct the {'script' if task.script else 'model file'} there.",
+        next_step=next_step or _advise(said, "script" if task.script else "model file"),
         traceback=_user_traceback(error),
     )
+
+
+def _advise(said: str, file: str) -> str:
+    """Return what to do about an error that no part of the user's file was named for."""
+    if "torchinductor" in said and "file too short" in said:
+        return (
+            "A compilation that was killed left that file in torch's cache of compiled code: "
+            "delete it, and try once more."
+        )
+    return f"Correct the {file} there."
 
 
 def describe(error: BaseException) -> str:

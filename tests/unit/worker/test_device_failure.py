@@ -31,6 +31,16 @@ def test_what_is_wrong_with_the_card_is_told(error, what):
     assert explain_device_failure(error, is_users=False)[0] == what
 
 
+def test_a_library_that_torch_did_not_finish_compiling_is_no_fault_of_the_model_file():
+    error = ImportError("/tmp/torchinductor_me/66/c66.main.so: file too short")
+    task = MemoryTask(
+        workload=WorkloadSpec(target=__file__), micro_batch_size=1, capacity_bytes=None
+    )
+    with pytest.raises(ImportError) as raised:
+        raise error
+    assert "delete it, and try once more" in explain(raised.value, task).next_step
+
+
 @pytest.mark.parametrize(
     "error",
     [
