@@ -1,8 +1,11 @@
 """What is told while a run goes on, and what to type after it."""
 
+import msgspec
+
+from advisor.advice.plan import ADVICE
 from advisor.advice.tell import head_run, tell_so_far
-from advisor.engine.record import Conclusions
-from advisor.race.plan import RACE
+from advisor.engine.record import Conclusions, Failure
+from advisor.race.plan import CUT_SHORT, RACE
 from advisor.race.tell import brief_race
 from tests.unit.samples import (
     FAST,
@@ -66,3 +69,16 @@ def test_one_start_of_a_script_may_begin_with_a_lucky_batch():
     exact = make_branches(32, 1.0, (1.0, 1.1), seeds=1)
     race = Conclusions(make_record(trials=exact + others[:0], probes=make_probes())).of(RACE)
     assert race.reason == "at the base rate itself the loss did not fall in 1 of 1 runs"
+
+
+def test_a_trial_that_ended_before_the_own_pair_was_trained_says_what_ended_it():
+    record = msgspec.structs.replace(
+        make_record(probes=make_probes()),
+        failures=(Failure(stage="trial", message="rank 1 died"),),
+    )
+    conclusions = Conclusions(record)
+    race = conclusions.of(RACE)
+    assert (race.does_base_train, race.reason) == (None, CUT_SHORT)
+    (warning,) = (each for each in conclusions.of(ADVICE).warnings if CUT_SHORT in each)
+    assert warning.endswith("What ended it is told with the answer.")
+    assert "Trial was cut short: rank 1 died." in head_run(conclusions).remarks

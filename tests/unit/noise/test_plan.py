@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.noise.data import NoiseBatches
-from advisor.noise.plan import conclude_noise
+from advisor.noise.plan import conclude_noise, explain_absence
 from advisor.noise.point import estimate_noise_point
 from advisor.noise.share import Share
 from advisor.statistics import Estimate, jackknife_covariance, two_sided_t
+from advisor.training.data import Script, ScriptFacts
 from tests.unit.noise.drawn import FACTS, along, draw_gradients, split
 
 RAGGED = [32, 32, 32, 7, 1, 16]
@@ -400,3 +401,16 @@ def test_gradients_of_the_whole_dataset_hold_no_noise_but_rounding():
     conclusion = conclude_noise(facts, [batches])
     assert conclusion.status == "not_estimated"
     assert "whole dataset" in conclusion.reason
+
+
+def test_gradients_that_are_all_zero_and_a_script_without_noise_say_why():
+    facts = FACTS
+    assert explain_absence(facts) is None
+    zero = msgspec.structs.replace(facts, has_zero_gradient=True)
+    assert explain_absence(zero).startswith("every gradient is exactly 0 at the start")
+    why = "the optimizer takes no step that is seen"
+    known = ScriptFacts(script=Script(), counted_by="it", start_s=1.0, why_untrained=why)
+    scripted = msgspec.structs.replace(facts, script=known)
+    assert explain_absence(scripted) == why
+    for each in (zero, scripted):  # a log has the noise of a loop that trains
+        assert explain_absence(each, has_log=True) is None

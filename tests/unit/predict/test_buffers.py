@@ -50,3 +50,10 @@ def test_a_table_with_fewer_rows_than_indices_takes_no_more_than_its_rows():
     gradient = EmbeddingGradient(0, (0, 128), 4000, 256)
     assert gradient.size_buffer(48) == 4_724_736
     assert gradient.size_buffer(24) == 0  # a kernel without buffers serves 3072 indices
+
+
+def test_a_reduction_of_nothing_needs_no_buffer():
+    """One whose input vanishes at the smallest sizes, as that of all samples but the first."""
+    reduction = Reduction(0, (-4096, 4096), (1536, 0))
+    assert reduction.size_buffer(1, H100) == 0
+    assert reduction.size_buffer(2, H100) == 48 * MIB

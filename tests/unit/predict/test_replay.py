@@ -270,3 +270,10 @@ def test_workspaces_and_buffers_are_as_large_as_the_card_makes_them():
 def peak(trace, size, settings):
     peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=None)
     return peaks.allocated_bytes, peaks.reserved_bytes
+
+
+def test_where_not_one_sample_fits_the_sums_stand_as_they_are():
+    trace = make_wide_trace(0, 32 * MIB, count=1)
+    prediction = predict_on_card(trace, capacity_bytes=16 * MIB, settings=NATIVE)
+    assert (prediction.largest, prediction.unusable_bytes) == (None, 0)
+    assert prediction.predict_largest(16 * MIB) == 0
