@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from accelerate import Accelerator, skip_first_batches
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -15,6 +14,8 @@ SIZE, ROWS = 4, 100
 
 
 def train(folder, samples, *, resume=False):
+    from accelerate import Accelerator, skip_first_batches
+
     torch.manual_seed(0)
     accelerator = Accelerator(cpu=True)
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)).double()

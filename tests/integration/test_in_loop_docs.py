@@ -2,7 +2,6 @@
 
 import re
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from torch import distributed, nn
@@ -24,18 +23,23 @@ def one_rank(tmp_path):
     distributed.destroy_process_group()
 
 
-class Module(pl.LightningModule):
-    """What the page calls `lightning_module`."""
+def make_lightning_module():
+    import lightning.pytorch as pl
 
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Linear(8, 1)
+    class Module(pl.LightningModule):
+        """What the page calls `lightning_module`."""
 
-    def training_step(self, batch, _index):
-        return nn.functional.mse_loss(self.net(batch[0]), batch[1])
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(8, 1)
 
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.01)
+        def training_step(self, batch, _index):
+            return nn.functional.mse_loss(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    return Module()
 
 
 class HuggingFace(nn.Module):
@@ -62,7 +66,7 @@ def test_every_example_runs(one_rank, tmp_path, monkeypatch, capsys):
         "model": model,
         "optimizer": optimizer,
         "scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2000),
-        "lightning_module": Module(),
+        "lightning_module": make_lightning_module(),
         "hugging_face_model": HuggingFace(),
         "rows": [{"inputs": x, "labels": y} for x, y in dataset][:96],
         "loader": DataLoader(dataset, 4, shuffle=True),

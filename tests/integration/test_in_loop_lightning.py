@@ -3,42 +3,44 @@
 import itertools
 import os
 
-import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from advisor.in_loop.lightning import BatchSizeScheduleCallback, NoiseScaleCallback
 from tests.unit.in_loop.loops import INPUTS, TARGETS, Told, find_port, fork_ranks, say
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's, of loaders and devices
 TABLE = "0:8 60:16 220:32"
 
 
-class Module(pl.LightningModule):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)).double()
-        self.rates, self.micro_batches, self.at = [], [], 0
+def make_module():
+    import lightning.pytorch as pl
 
-    def training_step(self, batch, _index):
-        self.at += 1
-        return nn.functional.mse_loss(self.net(batch[0]), batch[1])
+    class Module(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+            self.rates, self.micro_batches, self.at = [], [], 0
 
-    def configure_optimizers(self):
-        optimizer = torch.optim.AdamW(self.parameters(), lr=0.01, weight_decay=0.1)
-        optimizer.register_step_post_hook(self.note)  # its closure is the last micro-batch
-        # not estimated_stepping_batches, with which Lightning loads no loader's state
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4 * 13)
-        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        def training_step(self, batch, _index):
+            self.at += 1
+            return nn.functional.mse_loss(self.net(batch[0]), batch[1])
 
-    def note(self, optimizer, *_):
-        self.rates.append(optimizer.param_groups[0]["lr"])
-        self.micro_batches.append(self.at)
-        self.at = 0
+        def configure_optimizers(self):
+            optimizer = torch.optim.AdamW(self.parameters(), lr=0.01, weight_decay=0.1)
+            optimizer.register_step_post_hook(self.note)  # its closure is the last micro-batch
+            # not estimated_stepping_batches, with which Lightning loads no loader's state
+            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4 * 13)
+            return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+        def note(self, optimizer, *_):
+            self.rates.append(optimizer.param_groups[0]["lr"])
+            self.micro_batches.append(self.at)
+            self.at = 0
+
+    return Module()
 
 
 class Loader:
@@ -65,7 +67,10 @@ class Loader:
 
 
 def fit(folder, *callbacks, resume=None, loader=None, when=None, **settings):
-    module = Module()
+    import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    module = make_module()
     when = when or {"every_n_train_steps": 1}
     keep = ModelCheckpoint(folder, filename="{step}", save_top_k=-1, **when)
     trainer = pl.Trainer(
@@ -82,6 +87,8 @@ def fit(folder, *callbacks, resume=None, loader=None, when=None, **settings):
 
 
 def make_callback(table=TABLE, **settings):
+    from advisor.in_loop.lightning import BatchSizeScheduleCallback
+
     return BatchSizeScheduleCallback(table, micro_batch_size=4, **settings)
 
 
@@ -150,6 +157,8 @@ def test_the_batch_follows_a_monitor(tmp_path):
 
 
 def test_a_monitor_watches_and_goes_on(tmp_path):
+    from advisor.in_loop.lightning import NoiseScaleCallback
+
     def run(folder, **settings):
         noise = NoiseScaleCallback(every=2)
         return noise, fit(folder, noise, accumulate_grad_batches=2, **settings)[0]
@@ -197,7 +206,7 @@ def run_rank(rank, folder, port):
 
 @pytest.mark.slow
 def test_from_two_ranks_to_one_at_the_end_of_an_epoch(tmp_path):
-    fork_ranks(run_rank, tmp_path / "two", find_port())
+    fork_ranks(run_rank, tmp_path / "two", find_port(), preload=["advisor.in_loop.lightning"])
     whole, _ = fit(tmp_path / "whole", make_callback(), loader=share(0, 1))
     checkpoint = tmp_path / "two" / "step=10.ckpt"
     rest, _ = fit(tmp_path / "rest", make_callback(), resume=checkpoint, loader=share(0, 1))

@@ -102,11 +102,11 @@ def find_port():
         return opened.getsockname()[1]
 
 
-def fork_ranks(run_rank, *arguments):
+def fork_ranks(run_rank, *arguments, preload=()):
     """Run a function of the rank on two ranks.
 
     They are forked, since libraries take seconds to import; from a server that has trained nothing,
     since threads of a process that did would be missing in them.
     """
-    multiprocessing.set_forkserver_preload([run_rank.__module__])
+    multiprocessing.set_forkserver_preload([run_rank.__module__, *preload])
     multiprocessing.start_processes(run_rank, arguments, nprocs=2, start_method="forkserver")

@@ -1,13 +1,12 @@
 """The gradients of single examples in normalisation layers are those of one example at a time."""
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from advisor import NoiseScaleMonitor
 from tests.unit.in_loop.seen import train
@@ -17,6 +16,11 @@ SIZE, WIDTH = 4, 6
 
 def call(function, *inputs):
     return function(*inputs)
+
+
+def import_norm(model, name):
+    """A layer of the library, which takes seconds to import."""
+    return getattr(importlib.import_module(f"transformers.models.{model}.modeling_{model}"), name)
 
 
 class Net(nn.Module):
@@ -85,9 +89,9 @@ def tokens():
         lambda width: nn.LayerNorm(width, bias=False),
         nn.RMSNorm,
         lambda width: nn.LayerNorm((5, width)),
-        LlamaRMSNorm,
-        GemmaRMSNorm,
-        T5LayerNorm,
+        lambda width: import_norm("llama", "LlamaRMSNorm")(width),
+        lambda width: import_norm("gemma", "GemmaRMSNorm")(width),
+        lambda width: import_norm("t5", "T5LayerNorm")(width),
     ],
     ids=["layer", "without bias", "rms", "two dimensions", "llama", "gemma", "t5"],
 )
@@ -136,14 +140,20 @@ def test_a_scaled_loss(tokens):
     assert scaled.mean_sqnorm == pytest.approx(entry.mean_sqnorm, rel=1e-5)
 
 
-class FusedRMSNorm(LlamaRMSNorm):
-    def forward(self, hidden):
-        return functional.rms_norm(hidden, (WIDTH,), self.weight, self.variance_epsilon)
+def make_fused():
+    class FusedRMSNorm(import_norm("llama", "LlamaRMSNorm")):
+        def forward(self, hidden):
+            return functional.rms_norm(hidden, (WIDTH,), self.weight, self.variance_epsilon)
+
+    return FusedRMSNorm(WIDTH)
 
 
-class TwoInputsRMSNorm(LlamaRMSNorm):
-    def forward(self, hidden, *, factor):
-        return super().forward(factor * hidden)
+def make_two_inputs():
+    class TwoInputsRMSNorm(import_norm("llama", "LlamaRMSNorm")):
+        def forward(self, hidden, *, factor):
+            return super().forward(factor * hidden)
+
+    return TwoInputsRMSNorm(WIDTH)
 
 
 class ChannelsLayerNorm(nn.Module):
@@ -156,16 +166,16 @@ class ChannelsLayerNorm(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("layer", "wrap", "places"),
+    ("make_layer", "wrap", "places"),
     [
-        (FusedRMSNorm(WIDTH), call, 5),
-        (TwoInputsRMSNorm(WIDTH), lambda layer, hidden: layer(hidden, factor=2.0), 5),
-        (ChannelsLayerNorm(5), call, 5),
-        (ChannelsLayerNorm(WIDTH), call, WIDTH),
+        (make_fused, call, 5),
+        (make_two_inputs, lambda layer, hidden: layer(hidden, factor=2.0), 5),
+        (lambda: ChannelsLayerNorm(5), call, 5),
+        (lambda: ChannelsLayerNorm(WIDTH), call, WIDTH),
     ],
 )
-def test_a_library_layer_of_another_kind_tells_nothing(layer, wrap, places):
-    net, tokens = Net(layer, wrap=wrap), torch.randn(6, SIZE, places, 3)
+def test_a_library_layer_of_another_kind_tells_nothing(make_layer, wrap, places):
+    net, tokens = Net(make_layer(), wrap=wrap), torch.randn(6, SIZE, places, 3)
     monitor, _ = train(net, lambda k: net(tokens[k]).mean().backward(), passes=1)
     assert monitor.entries == ()
     assert "could be told apart" in str(monitor)

@@ -1,7 +1,7 @@
 """The claims of benchmarks/saturation_simulation.py on fewer cases; it has the figures for 500."""
 
 import pytest
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from benchmarks.kneedle import find_knee
 from benchmarks.saturation_simulation import (
@@ -27,7 +27,7 @@ CHANCE = 1e-3
 
 def least(share, count):
     """The fewest hits that a true share leaves to chance."""
-    return int(binom.ppf(CHANCE, count, share))
+    return next(hits for hits in range(count + 1) if bdtr(hits, count, share) >= CHANCE)
 
 
 @pytest.mark.parametrize("law", [*LAWS, *OUTSIDE])
