@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import re
 import shutil
 import tempfile
 
@@ -11,6 +12,13 @@ from hypothesis import settings
 
 #: Options of pytest-xdist that pyproject.toml gives, each with one value.
 _DISTRIBUTION = ("--numprocesses", "--dist")
+
+#: Files of which one process takes all: libraries that take seconds to import are imported once,
+#: by it or by the server of its workers.
+_TOGETHER = (
+    re.compile("in_loop"),
+    re.compile("integration/test_(foreign_code|good_model_files|loader_rates|script_kinds)"),
+)
 
 # An example may take as long as a busy machine lets it. The same ones are drawn where a commit is
 # judged; elsewhere new ones look for what these do not find.
@@ -37,6 +45,19 @@ def pytest_addoption(parser, pluginmanager):
         for name in _DISTRIBUTION:
             parser.addoption(name)
         parser.addoption("--no-loadscope-reorder", action="store_true")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out file by file, and as one what shares libraries."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return next((each.pattern for each in _TOGETHER if each.search(file)), file)
+
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True)
