@@ -6,8 +6,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from advisor.engine.budget import EVALUATION_OF_TRIAL
 from advisor.engine.run import Run
+from advisor.errors import WorkloadError
 from advisor.race.compare import is_only_bound
 from advisor.race.data import UNTRAINED, BasePair
 from advisor.race.law import read_law
@@ -86,6 +89,8 @@ class Trainer:
         self._evaluations, self._evaluation_samples = self._plan_evaluations(time_s)
         # By batch, as trained: of a branch as long as the base pair's, beside its start.
         self._branch_s: dict[int, float] = {}
+        # By batch: the steps after which the script ends.
+        self._lasts_steps: dict[int, int] = {}
         self._extended_s = 0.0
         self.is_over = False
 
@@ -152,9 +157,11 @@ class Trainer:
         The longest comes first.
         """
         way, whole = self.find_way(size), self._count_whole_steps(size)
+        most = self._lasts_steps.get(size, math.inf)
         changes = propose_optimizer_changes(self.facts.optimizer, self.pair.key, (size, rate))
         longest, *shorter = (
-            max(_LEAST_BRANCH_STEPS, round(ratio * whole)) * size for ratio in ratios
+            int(min(max(_LEAST_BRANCH_STEPS, round(ratio * whole)), most)) * size
+            for ratio in ratios
         )
         return make_trial(
             self.run,
@@ -174,13 +181,33 @@ class Trainer:
         )
 
     def train(self, task: TrialTask, watch: Callable[[TrialBranch], None] | None = None) -> None:
-        """Train and keep branches; `watch` may end that by a BeatenError."""
+        """Train and keep branches; `watch` may end that by a BeatenError.
+
+        Where a script ends before, they are as long as it lasts: a rate that does not come to its
+        fall in the end makes others look better. WorkloadError where the base pair's are too short.
+        """
         run, size, left_s = self.run, task.global_batch_size, self.run.left_s
         run.progress.stage(f"trial: batch {size}, rate {task.learning_rate:.3g}", left_s=left_s)
-        started, before = time.monotonic(), len(run.record.all(TRIALS))
+        started, before = time.monotonic(), run.record.all(TRIALS)
+        is_script = run.facts.script is not None
+
+        def see(branch: TrialBranch) -> None:
+            is_first = len(run.record.all(TRIALS)) == len(before) + 1  # the longest
+            if is_script and is_first and branch.samples < task.samples and not branch.diverged:
+                self._lasts_steps[size] = branch.samples // size
+                raise BeatenError
+            if watch is not None:
+                watch(branch)
+
         with contextlib.suppress(BeatenError):
-            run_starts(run, task, TRIALS, watch)
-        trained = run.record.all(TRIALS)[before:]
+            run_starts(run, task, TRIALS, see)
+        steps = self._lasts_steps.get(size, task.samples // size)
+        if steps < task.samples // size:
+            run.replace(TRIALS, before)
+            self._see_end(size, steps)
+            self.train(_shorten(task, steps), watch)
+            return
+        trained = run.record.all(TRIALS)[len(before) :]
         if trained:
             samples = sum(each.samples for each in trained)
             share = samples / (self._count_whole_steps(size) * size)
@@ -189,6 +216,18 @@ class Trainer:
         else:
             self.is_over = True
             self.say_untrained(f"batch {size} ran out of memory when it was trained")
+
+    def _see_end(self, size: int, steps: int) -> None:
+        """Take in that the script ends after so many steps of a batch."""
+        said = f"{self.facts.file} ended after {steps} steps of batch {size}"
+        if size == self.pair.global_batch_size:
+            self.base_steps = min(self.base_steps, steps)
+        if self.is_too_short:
+            raise WorkloadError(
+                f"{said}, too few to train others beside",
+                next_step="Let it run for more steps or epochs.",
+            )
+        self.run.progress.note(f"trial: {said}: it is trained as long")
 
     def affords(self, needed_s: float, most_s: float, *, is_close: bool) -> bool:
         """Return whether there is time for a piece of work; what is close may take more."""
@@ -234,3 +273,10 @@ class Trainer:
     def _count_whole_steps(self, size: int) -> float:
         """Return the steps of a batch that take the time of the base pair's longest branch."""
         return self.base_steps * (self.base.step_s / self.find_way(size).step_s)
+
+
+def _shorten(task: TrialTask, steps: int) -> TrialTask:
+    """Return the task with its longest branch as many steps, and the others shorter as well."""
+    size, whole = task.global_batch_size, task.samples
+    shorter = (max(1, round(each * steps / whole)) * size for each in task.shorter_samples)
+    return replace(task, samples=steps * size, shorter_samples=tuple(shorter))
