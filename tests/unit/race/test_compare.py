@@ -14,11 +14,13 @@ from advisor.race.compare import (
     compare_curves,
     compare_picks,
     find_samples,
+    is_only_bound,
     read_ends,
     read_running,
 )
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.statistics import two_sided_t
+from tests.unit.samples import FAST, make_branches
 
 #: Samples of the base pair's longest branch.
 SAMPLES = 4800
@@ -298,3 +300,14 @@ def test_more_pairs_lend_degrees_and_never_take_them(seed, count):
     among = compare_all(base, pairs)[0]
     assert alone.log_ratio == among.log_ratio
     assert alone.degrees <= among.degrees <= 2 + 4
+
+
+def test_only_ends_that_are_all_lower_bound_how_much_sooner_a_pair_was():
+    base, lower = (
+        make_branches(32, 1.0, (2.0, loss), seeds=2, decays_from=0) for loss in (1.0, 0.5)
+    )
+    assert is_only_bound(lower, base)
+    assert not is_only_bound(base, lower)
+    assert not is_only_bound(base, base)
+    assert not is_only_bound([], base)
+    assert not is_only_bound(make_branches(32, 1.0, FAST, seeds=2), base)  # has a curve to compare

@@ -2,11 +2,15 @@
 
 import math
 
+import msgspec
 import pytest
 
+from advisor.engine.record import Conclusions
 from advisor.noise.data import predict_relative_samples
-from advisor.ranks.plan import conclude_ranks, list_numbers
+from advisor.ranks.plan import RANKS, conclude_ranks, list_numbers
+from advisor.training.data import Script, ScriptFacts
 from tests.unit.ranks.simulated import Ring
+from tests.unit.samples import FACTS, make_record
 
 _FAST = Ring(compute_s=0.1, gradient_bytes=4e8, bytes_per_s=5e10, latency_s=5e-6)
 _SLOW = Ring(compute_s=0.1, gradient_bytes=4e8, bytes_per_s=1e10, latency_s=2e-5)
@@ -92,3 +96,15 @@ def test_time_and_cost_follow_speed_and_noise(noise_scale):
 def test_without_steps_apart_nothing_follows():
     alone = [each for each in scale(_FAST, 4) if each.ranks == 1]
     assert conclude_ranks(4, [each.probe for each in alone], alone) is None
+
+
+@pytest.mark.parametrize(("base", "size"), [(64, 64), (None, 32)])
+def test_the_users_own_batch_is_told_where_it_was_timed_else_the_smallest(base, size):
+    script = ScriptFacts(script=Script(ranks=2), counted_by="it", start_s=1.0)
+    facts = msgspec.structs.replace(FACTS, script=script, base_batch_size=base)
+    probes = [_FAST.probe(2, samples=samples).probe for samples in (16, 32)]
+    found = Conclusions(make_record(facts, probes=probes)).of(RANKS)
+    assert (found.ranks, found.global_batch_size) == (2, size)
+    alone = msgspec.structs.replace(script, script=Script(ranks=1))
+    facts = msgspec.structs.replace(facts, script=alone)
+    assert Conclusions(make_record(facts, probes=probes)).of(RANKS) is None
