@@ -129,7 +129,7 @@ def test_branches_start_from_a_checkpoint_and_one_of_another_model_is_refused(ru
 
 
 def test_ctrl_c_keeps_the_branches_and_the_same_command_trains_the_rest(run_file):
-    arguments = [str(run_file), str(EXAMPLE), "--branch-samples", "6400", "--seeds", "3"]
+    arguments = [str(run_file), str(EXAMPLE), "--branch-samples", "6400", "--seeds", "2"]
     process = subprocess.Popen(
         [sys.executable, "-m", "advisor.cli", "verify", *arguments, "--device", "cpu"],
         stdout=subprocess.DEVNULL,
@@ -149,14 +149,14 @@ def test_ctrl_c_keeps_the_branches_and_the_same_command_trains_the_rest(run_file
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     stopped = read(run_file)[0]["branches"]
-    assert 2 <= len(stopped) < 15
     result = verify(*arguments, "--device", "cpu")
     assert result.exit_code in {0, 3}, result.output
     raw, _ = read(run_file)
+    assert 2 <= len(stopped) < len(raw["branches"])
     assert raw["branches"][: len(stopped)] == stopped
     branches = list_branches(raw)
     assert len(branches) == len(set(branches))
-    assert {(seed, size) for seed in range(3) for size in (16, 32, 64, 128)} <= set(branches)
+    assert {(seed, size) for seed in range(2) for size in BATCHES} <= set(branches)
 
 
 def test_a_rate_from_a_range_test_is_verified_from_its_own_pair(tmp_path):
