@@ -10,7 +10,7 @@ import torch
 pytestmark = pytest.mark.slow
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-MODEL = BENCHMARKS / "models" / "residual.py"
+MODEL = BENCHMARKS / "models" / "tied.py"
 
 
 @pytest.fixture
