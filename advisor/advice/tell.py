@@ -260,6 +260,8 @@ def choose_next_step(conclusions: Conclusions, *, is_verified: bool) -> str:
     is_open = not pairs or any(pair.standing == "ahead" for pair in pairs)
     is_settled = race is not None and (race.winner is not None or race.does_base_train is False)
     is_open = advice is None or (is_open and not is_settled)
+    if facts is not None and facts.dataset_size is not None:
+        is_open &= (facts.base_batch_size or 0) <= facts.dataset_size  # else it cannot be trained
     is_short = plan is not None and plan.budget_s < plan.needed_s
     if plan is not None and is_short and is_open and not record.has_failed:
         return write_longer(record, plan.needed_s)

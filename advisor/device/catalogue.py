@@ -15,6 +15,7 @@ import msgspec
 
 from advisor.device.data import Interconnect
 from advisor.errors import UsageError
+from advisor.units import format_bytes
 
 #: Names without a generation stand for the one that most machines of the kind have.
 _INTERCONNECT_ALIASES = {"nvlink": "nvlink4", "pcie": "pcie4", "infiniband": "infiniband-hdr"}
@@ -37,6 +38,8 @@ _MOST_RESERVED_BYTES = 900 << 20
 MemorySource = Literal["driver-reported", "nominal", "stated"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
+#: Of a card: less is a number whose unit was forgotten.
+_LEAST_BYTES = 1 << 20
 #: How many near names an error offers.
 _SUGGESTIONS = 4
 
@@ -132,7 +135,15 @@ def find_gpu(name: str) -> Gpu:
 
 
 def describe_stated_gpu(memory_bytes: int) -> Gpu:
-    """Return a card of which only the memory is known, all of it for CUDA programs."""
+    """Return a card of which only the memory is known, all of it for CUDA programs.
+
+    Raises:
+        UsageError: No card has so little: a unit was forgotten.
+    """
+    if memory_bytes < _LEAST_BYTES:
+        raise UsageError(
+            f"no card has {format_bytes(memory_bytes)}", next_step="Give a unit, as in 24GiB."
+        )
     memory_mib = memory_bytes / 2**20
     return Gpu(
         name=f"GPU of {memory_bytes / 2**30:.4g} GiB",

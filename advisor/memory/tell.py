@@ -18,7 +18,7 @@ _ENDS: dict[LimitedBy, str] = {
     "script": "the script ends before enough steps of a larger one",
     "cap": "the largest size allowed ends the search",
     "model": "the model runs none of the larger sizes tried",
-    "budget": "the time budget ended the search",
+    "budget": "the run ended before the search did",
 }
 
 _FAILURES: dict[Outcome, str] = {

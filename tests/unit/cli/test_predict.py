@@ -110,6 +110,7 @@ def test_the_last_run_is_meant_by_last_and_another_by_its_number(session, run_fi
         ["--gpu-price", "-1"],
         ["--gpu-price", "H2OO=1"],
         ["--gpu-price", "H100=1e99"],
+        ["--gpu-memory", "1"],
     ],
 )
 def test_a_run_or_a_price_that_cannot_be_taken_ends_before_anything_runs(session, arguments):

@@ -201,8 +201,8 @@ def test_memory_says_when_the_largest_size_is_not_verified():
         fixed_bytes=None,
     )
     assert describe_memory(memory) == (
-        "largest micro-batch 640, not verified as the largest; the time budget ended the search; "
-        "11 probes, 4 out of memory"
+        "largest micro-batch 640, not verified as the largest; the run ended before the search "
+        "did; 11 probes, 4 out of memory"
     )
     assert describe_memory(replace(memory, max_micro_batch_size=None)).startswith("no micro-batch")
 
