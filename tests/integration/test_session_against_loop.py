@@ -10,7 +10,7 @@ import torch
 pytestmark = pytest.mark.slow
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-MODEL = BENCHMARKS / "models" / "tied.py"
+MODEL = BENCHMARKS / "models" / "residual.py"
 
 
 @pytest.fixture
