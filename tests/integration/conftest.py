@@ -61,8 +61,9 @@ def shared_servers(servers, runner):
 
 
 @pytest.fixture
-def open_workers(shared_servers):
+def open_workers(servers, runner, monkeypatch):
     """A function: workers that have imported what a model file names."""
+    monkeypatch.setattr(engine_runner, "Forkserver", servers.open)
     with contextlib.ExitStack() as stack:
         yield lambda path: stack.enter_context(Runner(parse_target(str(path))))
 

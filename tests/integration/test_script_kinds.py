@@ -9,7 +9,6 @@ from advisor.engine.runner import Runner
 from advisor.engine.task import ScriptTask
 from advisor.errors import WorkloadError
 from advisor.memory.data import MemoryTask
-from advisor.training.data import parse_target
 from advisor.training.script.arguments import Filling
 from tests.integration.conftest import SCRIPTS, make_script
 
@@ -17,12 +16,12 @@ _BATCH = ("--batch-size", "{batch_size}")
 
 
 @pytest.fixture
-def see_apart(see):
+def see_apart(see, open_workers):
     """A function as `see`, in workers that have imported what the script imports."""
 
     def run(name, *cases):
-        with Runner(parse_target(str(SCRIPTS / f"{name}.py"))) as workers:
-            return [see(name, *arguments, workers=workers) for arguments in cases]
+        workers = open_workers(SCRIPTS / f"{name}.py")
+        return [see(name, *arguments, workers=workers) for arguments in cases]
 
     return run
 
@@ -46,9 +45,8 @@ def test_lightning_trains_in_its_own_way(see_apart):
 
 
 @pytest.mark.slow
-def test_hugging_face_trains_in_its_own_way(see_apart, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    size = ("--per_device_train_batch_size", "{batch_size}")
+def test_hugging_face_trains_in_its_own_way(see_apart, tmp_path):
+    size = ("--per_device_train_batch_size", "{batch_size}", "--output_dir", str(tmp_path))
     fixed, told = see_apart(
         "hugging_face_trainer",
         size,
