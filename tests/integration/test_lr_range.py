@@ -40,7 +40,7 @@ def test_a_probe_without_make_optimizer_advises_a_rate_that_it_ran(tmp_path):
     text = (ROOT / "examples/digits.py").read_text()
     model.write_text(text.partition("def make_optimizer")[0].replace("BASE_BATCH_SIZE", "OTHER"))
     names = ("memory", "throughput", "trial")
-    found = ask(*names, target=model, max_micro_batch_size=64, budget_s=28.0)
+    found = ask(*names, target=model, max_micro_batch_size=64, budget_s=18.0)
     advice = found.of(ADVICE)
     rate, size = advice.learning_rate, advice.global_batch_size
     ranged = found.record.all(LR_RANGES)[0].global_batch_size
