@@ -72,5 +72,5 @@ def test_a_lightning_module_starts_from_its_own_workers_and_sampler(
     workers.run(EnvironmentTask(device="cpu"), timeout_s=100)  # the server is there from here on
     timings, conclusion = time_loader("loader/lightning_workers", workers=workers)
     assert conclusion.own_workers == 1
-    # A batch waits for 8 × 10 ms and a step for 20 ms.
+    # A batch waits for 8 × 30 ms and a step for 60 ms: what neighbours add to each is little.
     check_workers_are_right(timings, conclusion, known=4)

@@ -36,6 +36,7 @@ def test_a_script_that_is_told_its_accumulation_is_not_bound_to_one(see):
     assert facts.script.script.divides_loss
 
 
+@pytest.mark.slow
 def test_the_example_is_seen_as_it_is(see):
     example = Path(__file__).parents[2] / "examples" / "train_digits"
     facts = see(str(example), "--batch-size", "{batch_size}", "--lr", "{learning_rate}")

@@ -48,6 +48,7 @@ def test_a_limit_ends_both_at_nearly_the_same_batch(runner, both):
     assert of_script == pytest.approx(of_file, rel=0.15)  # it loads the next batch as well
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_branch_falls_alike(runner, both):
     def train(workload):
         task = TrialTask(

@@ -3,7 +3,7 @@ import math
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.statistics import Estimate
@@ -132,6 +132,7 @@ def test_later_sessions_leave_out_what_cannot_matter_and_keep_the_users_size():
     assert set(choose_refinement(found)) < set(choose_next(found, session=0, kept=()))
 
 
+@settings(max_examples=25)
 @given(
     sizes=st.sets(st.integers(1, 4096), min_size=1, max_size=9).map(sorted),
     half=st.floats(1.0, 1e4),

@@ -117,6 +117,7 @@ def test_where_every_seed_diverged_there_is_no_loss():
     assert (loss.diverged, loss.loss.point, loss.difference) == (2, None, None)
 
 
+@pytest.mark.slow
 @given(
     speed=st.floats(0.1, 10.0),
     sessions=st.integers(2, 6),

@@ -218,6 +218,7 @@ def test_a_loss_that_sums_has_the_sharpness_of_its_mean(train):
     assert branch.sharpness == pytest.approx(find_true_sharpness(), rel=0.01)
 
 
+@pytest.mark.slow
 def test_looking_at_the_sharpness_changes_nothing(train):
     pairs = [(16, 0), (32, 0), (16, 1)]
     plain = train(MODEL + HELD_OUT, pairs)

@@ -14,7 +14,7 @@ class Slow(Dataset):
         return 256
 
     def __getitem__(self, index):
-        time.sleep(0.01)
+        time.sleep(0.03)
         inputs = torch.full((4,), index / 256)
         return inputs, inputs.sum().reshape(1)
 
@@ -25,7 +25,7 @@ class Regression(LightningModule):
         self.layer = nn.Linear(4, 1)
 
     def training_step(self, batch, batch_idx):
-        time.sleep(0.02)
+        time.sleep(0.06)
         inputs, targets = batch
         return functional.mse_loss(self.layer(inputs), targets)
 
