@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_servers")]
 
 WORKLOADS = Path(__file__).parent.parent / "workloads" / "memory"
 PATHS = sorted(WORKLOADS.glob("*.py"))
-LIMIT_BYTES = 1 << 28
+#: Of the perceptron, whose fixed share is large, twice as much: four per cent are to hold it.
+LIMITS_BYTES = {"convolutions": 1 << 28, "perceptron": 1 << 29, "transformer": 1 << 28}
 
 
 class StorageCount(TorchDispatchMode):
@@ -79,12 +80,13 @@ def test_a_count_without_numbers_is_that_with_them(path):
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_the_largest_batch_is_within_four_per_cent_below_the_truth(path):
-    limits = {"memory_limit_bytes": LIMIT_BYTES, "budget_s": 1000.0}
+    limit_bytes = LIMITS_BYTES[path.stem]
+    limits = {"memory_limit_bytes": limit_bytes, "budget_s": 1000.0}
     memory = ask("memory", target=path, **limits).of(MEMORY)
     assert memory.limited_by == "memory"
     assert memory.verified
     assert memory.probes <= MAX_PROBES
     assert memory.ooms <= MAX_OOMS
     found = memory.max_micro_batch_size
-    assert count_peak_bytes(path, found) <= LIMIT_BYTES
-    assert count_peak_bytes(path, int(found * 1.04) + 1) > LIMIT_BYTES
+    assert count_peak_bytes(path, found) <= limit_bytes
+    assert count_peak_bytes(path, int(found * 1.04) + 1) > limit_bytes
