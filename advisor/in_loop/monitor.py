@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from advisor.in_loop.data import SOURCES, WINDOW_STEPS, NoiseScale, pool_steps
+from advisor.in_loop.exchange import Exchange
 from advisor.in_loop.interval import Interval
-from advisor.in_loop.parts import Exchange
 from advisor.in_loop.sight import Seen, StepSight
 from advisor.noise.data import Estimator, NoiseLogEntry
 from advisor.noise.log import encode_entry

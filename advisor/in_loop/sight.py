@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from advisor.in_loop.examples import ExampleNorms, Examples, is_normalisation
-from advisor.in_loop.parts import Exchange, PartNorms, Parts, Stopwatch
+from advisor.in_loop.exchange import Exchange
+from advisor.in_loop.parts import PartNorms, Parts, Stopwatch
 from advisor.noise.data import Estimator, NoiseLogEntry
 from advisor.training.script.sizes import find_tensor
 
